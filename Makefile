@@ -1,0 +1,89 @@
+# `make all` rebuilds every artifact, `make test` checks them; `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PROFILE ?= cpu
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+OUT := build/$(PROFILE)
+NAMES := $(basename $(notdir $(sort $(wildcard notebooks/[0-9]*.ipynb))))
+STORIES := $(filter-out 11_report,$(NAMES))
+DONE := $(STORIES:%=$(OUT)/%.ipynb)
+REPORT := $(OUT)/11_report.ipynb
+LIB := $(wildcard remi_lib/*.py remi_lib/data/*)
+# Two single-threaded processes beat two threads on two cores; libraries that ask get one.
+export OMP_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= 1
+export JUPYTER_PREFER_ENV_PATH := 1
+export PYTHONHASHSEED := 0
+NBVAL := -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=3000
+
+.PHONY: all env figures report test unit check bench data refresh lock lint clean distclean help
+
+all: $(DONE) $(REPORT) ## rebuild every artifact of the profile (PROFILE=cpu|gpu)
+
+env: $(STAMP) ## set up .venv with the pinned packages
+
+$(STAMP): requirements.txt constraints.txt pyproject.toml
+	@echo "setting up $(VENV) (about two minutes)"
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt $(PIP_OPTIONS) -r requirements.txt
+	$(PY) -m pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(DONE): $(OUT)/%.ipynb: notebooks/%.ipynb params/$(PROFILE)/%.yaml $(LIB) | $(STAMP)
+	@echo "$* ($(PROFILE))"
+	@$(PY) -m remi_lib.notebooks run $* --profile $(PROFILE)
+
+$(REPORT): notebooks/11_report.ipynb params/$(PROFILE)/11_report.yaml $(DONE)
+	@echo "11_report ($(PROFILE))"
+	@$(PY) -m remi_lib.notebooks run 11_report --profile $(PROFILE)
+
+# `make drift` is `make build/cpu/01_drift.ipynb`.
+define alias
+.PHONY: $(shell echo $(1) | sed 's/^[0-9]*_//')
+$(shell echo $(1) | sed 's/^[0-9]*_//'): $(OUT)/$(1).ipynb
+endef
+$(foreach name,$(NAMES),$(eval $(call alias,$(name))))
+
+test: unit check ## unit tests, then nbval, then the numbers against the committed ones
+
+unit: $(STAMP) ## unit tests, notebook and parameter contracts
+	$(PY) -m pytest tests --ignore=tests/test_artifacts.py
+
+check: $(STAMP) ## nbval: run the committed notebooks and compare them and their numbers
+	rm -rf build/nbval
+	REMI_FIGURES=$(CURDIR)/build/nbval $(PY) -m pytest -q $(NBVAL) $(NAMES:%=notebooks/%.ipynb)
+	$(PY) -m pytest tests/test_artifacts.py
+
+bench: $(STAMP) ## speed of the engines against plain loops, measured in one run
+	$(PY) -m tests.bench
+
+data: $(STAMP) ## download CIFAR-10, CIFAR-100 and MNIST into data/, verified
+	$(PY) -m remi_lib.datasets
+
+refresh: all ## copy the executed notebooks back into notebooks/ for committing
+	$(PY) -m remi_lib.notebooks refresh
+
+lint: $(STAMP) ## ruff and mypy
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy remi_lib
+
+lock: ## resolve requirements.txt afresh into constraints.txt
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/pip install -q -r requirements.txt
+	build/lock/bin/pip freeze | sed 's/+cpu$$//' > constraints.txt
+	rm -rf build/lock
+
+clean: ## remove build/ (executed notebooks and the cache of computed runs)
+	rm -rf build
+
+distclean: clean ## and the environment
+	rm -rf $(VENV)
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo "  one notebook:   $(foreach name,$(NAMES),make $(shell echo $(name) | sed 's/^[0-9]*_//'),)"

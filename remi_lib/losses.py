@@ -1,0 +1,307 @@
+"""The six neural MI losses, their regularised twins, and how they compose.
+
+A *bound* turns a score table into two terms.  A *penalty* anchors the second term.  A
+:class:`Loss` is one bound, optionally clipped, minus lambda times one penalty.  Each formula
+stands here once; :data:`TABLE1` says which parts make which of the paper's twelve losses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import groupby
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from remi_lib.scores import Scores
+
+Number = float | Tensor
+Variant = Literal["paper", "official"]
+Clip = Literal["both", "product"]
+
+
+class Terms(NamedTuple):
+    """What a bound says of a table: its two terms, its MI reading and its training objective.
+
+    ``anchor`` is the second term on the scale on which Table 1 measures the penalty's distance
+    (the logarithm for the log-Euclidean losses), so that it stays finite where e^T overflows.
+    All (...), in nats.
+    """
+
+    joint_term: Tensor
+    product_term: Tensor
+    anchor: Tensor
+    mi: Tensor
+    objective: Tensor
+
+
+class Bound(NamedTuple):
+    """One evaluation of a loss; every field (...), in nats.
+
+    ``mi`` carries no penalty; ``penalty`` is already weighted by lambda; ``objective`` (to be
+    maximised) is the bound's own objective minus ``penalty``.
+    """
+
+    mi: Tensor
+    joint_term: Tensor
+    product_term: Tensor
+    penalty: Tensor
+    objective: Tensor
+
+
+def _terms(joint_term: Tensor, product_term: Tensor, anchor: Tensor | None = None) -> Terms:
+    mi = joint_term - product_term
+    return Terms(joint_term, product_term, product_term if anchor is None else anchor, mi, mi)
+
+
+def dv(scores: Scores) -> Terms:
+    """Donsker-Varadhan, Eq. 2 and 4 (MINE): E_P[T] - log E_Q[e^T]; T* = log dP/dQ + constant."""
+    return _terms(scores.joint_mean(), scores.log_mean_exp())
+
+
+def infonce(scores: Scores) -> Terms:
+    """Eq. 5: mean over joint pairs of T - log mean over the pair's row of e^T; at most log K."""
+    return _terms(scores.joint_mean(), scores.row_log_mean_exp())
+
+
+def nwj(scores: Scores) -> Terms:
+    """Eq. 3: E_P[T] - E_Q[e^(T-1)]; T* = log dP/dQ + 1, where the second term is 1."""
+    log_second = scores.log_mean_exp() - 1
+    return _terms(scores.joint_mean(), log_second.exp(), log_second)
+
+
+def tuba(scores: Scores) -> Terms:
+    """Eq. 6 with a(y) = 1: E_P[T] - (E_Q[e^T] - 1); T* = log dP/dQ, where E_Q[e^T] is 1."""
+    log_second = scores.log_mean_exp()
+    return _terms(scores.joint_mean(), torch.expm1(log_second), log_second)
+
+
+def js(scores: Scores, mi_shift: float = 0.0) -> Terms:
+    """Eq. 8: E_P[-softplus(-T)] - E_Q[softplus(T)]; T* = log dP/dQ.
+
+    Its value is no MI, so MI is read as NWJ of T + ``mi_shift``.  As printed (shift 0) the
+    reading is low by exactly 1/e at the optimum; at shift 1 it is unbiased.
+    """
+    joint = -scores.map(softplus(-scores.values)).joint_mean()
+    product = scores.map(softplus(scores.values)).product_mean()
+    mi = nwj(scores.map(scores.values + mi_shift)).mi
+    return Terms(joint, product, product, mi, joint - product)
+
+
+BoundFunction = Callable[[Scores], Terms]
+BoundOf = Callable[[Scores], Bound]
+
+
+def _own_anchor(terms: Terms) -> Tensor:
+    return terms.anchor
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A bound, clipped or not, minus ``weight`` times the squared distance of its anchor.
+
+    ``objective = bound(clip(T)) - weight * (anchor(T) - target)^2``: the penalty always sees the
+    unclipped critic (Section 4).  ``weight``, ``target`` and ``tau`` may be tensors (...) that
+    give each member of an ensemble its own value; weight 0 and tau inf switch a part off.
+    """
+
+    name: str
+    bound: BoundFunction
+    weight: Number | None = None
+    target: Number = 0.0
+    tau: Number | None = None
+    clip: Clip = "both"
+    anchor: Callable[[Terms], Tensor] = _own_anchor
+
+    def __call__(self, scores: Scores) -> Bound:
+        raw = self.bound(scores)
+        terms = raw if self.tau is None else self._clipped(scores, raw, self.tau)
+        penalty = self._penalty(self.anchor(raw))
+        return Bound(
+            terms.mi, terms.joint_term, terms.product_term, penalty, terms.objective - penalty
+        )
+
+    def _clipped(self, scores: Scores, raw: Terms, tau: Number) -> Terms:
+        clipped = self.bound(scores.clip(tau))
+        if self.clip == "both":
+            return clipped
+        return _terms(raw.joint_term, clipped.product_term, clipped.anchor)
+
+    def _penalty(self, anchor: Tensor) -> Tensor:
+        if self.weight is None:
+            return torch.zeros_like(anchor)
+        weight = torch.as_tensor(self.weight, dtype=anchor.dtype, device=anchor.device)
+        # A weight of 0 must switch off an infinite anchor too: 0 * inf would be NaN.
+        distance = torch.where(weight > 0, anchor - self.target, 0.0)
+        return weight * distance.square()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One row of Table 1: the bound, how the paper's text describes its settings, and the parts."""
+
+    name: str
+    title: str
+    bound: BoundFunction
+    loss_settings: str
+    penalty_settings: str
+    clip_original: bool = False
+    clip_regularized: bool = False
+
+
+TABLE1: tuple[Recipe, ...] = (
+    Recipe("mine", "MINE", dv, "no gradient moving average", "Euclidean distance"),
+    Recipe("smile", "SMILE", dv, "clipping", "Euclidean distance", True, True),
+    Recipe("infonce", "InfoNCE", infonce, "-", "Euclidean distance"),
+    Recipe("nwj", "NWJ", nwj, "-", "log-Euclidean distance, clipping", False, True),
+    Recipe("tuba", "TUBA", tuba, "a(y) = 1", "log-Euclidean distance, clipping", False, True),
+    Recipe("js", "JS", js, "MI estimated with NWJ", "Euclidean distance"),
+)
+
+FAMILIES: tuple[str, ...] = tuple(row.name for row in TABLE1)
+LOSSES: tuple[str, ...] = FAMILIES + tuple("re" + name for name in FAMILIES)
+
+_RECIPES = {row.name: row for row in TABLE1}
+# Where the authors' code anchors another quantity than the text: Eq. 15 has log E_Q[e^(T-1)],
+# the code log E_Q[e^T], whose zero is not the optimum of NWJ.
+_OFFICIAL_ANCHORS: dict[str, Callable[[Terms], Tensor]] = {"nwj": lambda terms: terms.anchor + 1}
+# The code's target for the second term of JS in the benchmarks; the text names none.
+_OFFICIAL_TARGETS: dict[str, float] = {"js": 1.0}
+
+
+def split_name(name: str) -> tuple[str, bool]:
+    """("renwj") -> ("nwj", True): the family and whether the loss is regularised.
+
+    Raises ValueError for a name that is none of :data:`LOSSES`.
+    """
+    if name not in LOSSES:
+        raise ValueError(f"loss: no loss is called {name!r}; allowed: {', '.join(LOSSES)}")
+    return (name, False) if name in _RECIPES else (name.removeprefix("re"), True)
+
+
+def title(name: str) -> str:
+    """The name as the paper prints it: "remine" -> "ReMINE"."""
+    family, regularized = split_name(name)
+    return ("Re" if regularized else "") + _RECIPES[family].title
+
+
+def make_loss(
+    name: str,
+    weight: Number | None = None,
+    target: Number | None = None,
+    tau: Number | None = None,
+    *,
+    variant: Variant = "paper",
+    clip: Clip = "both",
+    mi_shift: float = 0.0,
+) -> Loss:
+    """One of the twelve losses of Table 1, as a function from :class:`Scores` to :class:`Bound`.
+
+    Args:
+        name: one of :data:`LOSSES`.
+        weight: lambda >= 0 of the penalty; 0.1 if not given.  Only for the regularised losses.
+        target: C, what the anchored second term is drawn to, on the penalty's scale; 0 if not
+            given (1 for ReJS in the authors' benchmark code, ``variant="official"``).
+        tau: clipping threshold > 0; 10 if not given, where Table 1 clips (SMILE, ReSMILE, ReNWJ,
+            ReTUBA).  ``math.inf`` switches clipping off; a value given to another loss clips it.
+        variant: ``"paper"`` as the text writes it, ``"official"`` as the authors coded it.
+        clip: SMILE's clipping of ``"both"`` terms (Section 4) or of the ``"product"`` term only
+            (Song & Ermon 2020; the authors' Gaussian code).
+        mi_shift: the reading of JS, see :func:`js`.
+
+    ``weight``, ``target`` and ``tau`` may be tensors that broadcast over the leading dimensions
+    of the scores.
+
+    Raises:
+        ValueError: an unknown name or option, or a value outside its range.
+    """
+    family, regularized = split_name(name)
+    recipe = _RECIPES[family]
+    _one_of("variant", variant, ("paper", "official"))
+    _one_of("clip", clip, ("both", "product"))
+    official = variant == "official"
+
+    if not regularized and weight is not None:
+        raise ValueError(f"weight: {name} has no penalty; use 're{name}' (or drop weight)")
+    if not regularized and target is not None:
+        raise ValueError(f"target: {name} has no penalty; use 're{name}' (or drop target)")
+    if regularized:
+        weight = 0.1 if weight is None else weight
+        _in_range("weight", weight, lambda w: w >= 0, ">= 0")
+    if target is None:
+        target = _OFFICIAL_TARGETS.get(family, 0.0) if official else 0.0
+    _in_range("target", target, lambda c: c > -math.inf, "a finite number")
+
+    if tau is None and (recipe.clip_regularized if regularized else recipe.clip_original):
+        tau = 10.0
+    if tau is not None:
+        _in_range("tau", tau, lambda t: t > 0, "> 0")
+        if not isinstance(tau, Tensor) and math.isinf(tau):
+            tau = None
+    if clip == "product" and family != "smile":
+        raise ValueError(f"clip: 'product' is an option of SMILE and ReSMILE, not of {name}")
+
+    bound = recipe.bound
+    if mi_shift != 0.0:
+        if family != "js":
+            raise ValueError(f"mi_shift: only JS and ReJS are read by another bound, not {name}")
+        bound = _shifted_js(mi_shift)
+    options: dict = {}
+    if official and family in _OFFICIAL_ANCHORS:
+        options["anchor"] = _OFFICIAL_ANCHORS[family]
+    return Loss(name, bound, weight, target, tau, clip, **options)
+
+
+@cache
+def _shifted_js(mi_shift: float) -> BoundFunction:
+    return lambda scores: js(scores, mi_shift)
+
+
+def stack(losses: Sequence[Loss], device: torch.device | str = "cpu") -> BoundOf:
+    """M losses as one function of a score table with leading dimension M.
+
+    Neighbours that share their bound are evaluated together, with their weights, targets and
+    thresholds as tensors: sort the members by family and a dozen losses cost six calls.  Each
+    member's result is what its own loss gives on its own slice.
+    """
+    groups = [list(group) for _, group in groupby(losses, key=_formula)]
+    merged = [_merge(group, device) for group in groups]
+    sizes = [len(group) for group in groups]
+
+    def evaluate(scores: Scores) -> Bound:
+        parts = zip(*(x.expand_as(scores.values).split(sizes) for x in scores), strict=True)
+        bounds = [loss(Scores(*part)) for loss, part in zip(merged, parts, strict=True)]
+        return Bound(*(torch.cat(field) for field in zip(*bounds, strict=True)))
+
+    return evaluate
+
+
+def _formula(loss: Loss) -> tuple:
+    return loss.bound, loss.anchor, loss.clip
+
+
+def _merge(losses: Sequence[Loss], device: torch.device | str) -> Loss:
+    def column(values: Sequence[Number | None], off: float) -> Tensor | None:
+        if all(value is None for value in values):
+            return None
+        return torch.tensor([off if v is None else float(v) for v in values], device=device)
+
+    weight = column([loss.weight for loss in losses], 0.0)
+    target = torch.tensor([float(loss.target) for loss in losses], device=device)
+    tau = column([loss.tau for loss in losses], math.inf)
+    return replace(losses[0], weight=weight, target=target, tau=tau)
+
+
+def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{key}: {value!r} is not allowed; choose one of {', '.join(allowed)}")
+
+
+def _in_range(key: str, value: Number, test: Callable, allowed: str) -> None:
+    if not bool(torch.as_tensor(test(torch.as_tensor(value))).all()):
+        raise ValueError(f"{key}: {value} is not allowed; must be {allowed}")

@@ -1,0 +1,40 @@
+"""The paper's published numbers, as package data."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import pandas as pd
+
+CITATION = (
+    "K. Choi and S. Lee, Combating the Instability of Mutual Information-based Losses via "
+    "Regularization, UAI 2022, arXiv:2011.07932"
+)
+
+
+def table2() -> pd.DataFrame:
+    """Table 2 (CIFAR-10/100; +- is the paper's 95% interval over 5 seeds)."""
+    return _read("table2.csv")
+
+
+def table3() -> pd.DataFrame:
+    """Table 3 (ImageNet, a few epochs, one run)."""
+    return _read("table3.csv")
+
+
+def table2_long() -> pd.DataFrame:
+    """Table 2, a row per loss of the twelve: task, dataset, loss, mi, accuracy and their _ci."""
+    wide = table2()
+    parts = []
+    for kind, prefix in (("original", ""), ("regularized", "re")):
+        part = wide[["task", "dataset"]].assign(loss=prefix + wide["loss"])
+        for quantity in ("mi", "accuracy"):
+            part[quantity] = wide[f"{quantity}_{kind}"]
+            part[f"{quantity}_ci"] = wide[f"{quantity}_{kind}_ci95"]
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _read(name: str) -> pd.DataFrame:
+    with (files("remi_lib") / "data" / name).open() as handle:
+        return pd.read_csv(handle)

@@ -1,0 +1,182 @@
+"""A batch is a table of critic outputs under two measures.
+
+Every loss of the paper is a dual form of KL(P || Q), with P the joint and Q the product of
+marginals, evaluated on a finite batch.  A batch is therefore a table ``T[..., i, j]`` of critic
+outputs and two probability measures on its cells.  The experiments differ only in how the table
+is made; with the exact P and Q in place of the empirical ones the same code gives the exact
+answer.
+
+Leading dimensions broadcast, so S seeds x L losses are one batched table.  Shapes are static: a
+cell that a measure does not see carries log-probability ``-inf`` and is never indexed away.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+NEG_INF = -math.inf
+
+
+def logsumexp(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    """log sum e^x over ``dim``; -inf with a zero gradient (not NaN) where nothing is summed."""
+    empty = (x == NEG_INF).all(dim, keepdim=True)
+    total = torch.logsumexp(torch.where(empty, 0.0, x), dim, keepdim=True)
+    total = torch.where(empty, NEG_INF, total)
+    return total.squeeze(dim)
+
+
+class Scores(NamedTuple):
+    """Critic outputs ``values`` (..., R, K) with the log-mass of each cell under P and Q.
+
+    ``log_joint`` and ``log_product`` broadcast against ``values`` and hold ``-inf`` where a cell
+    has no mass.  A measure without any mass (a contrastive batch without a positive pair) is
+    legal and visible: its mean is 0 and :meth:`joint_mass` says 0.
+    """
+
+    values: Tensor
+    log_joint: Tensor
+    log_product: Tensor
+
+    def joint_mass(self) -> Tensor:
+        """Total mass of P on the table (...): 1, or 0 where the batch has no joint pair."""
+        return self.log_joint.exp().sum((-2, -1))
+
+    def joint_mean(self) -> Tensor:
+        """E_P[T] (...), in nats for a log-ratio critic."""
+        return _mean(self.values, self.log_joint)
+
+    def product_mean(self) -> Tensor:
+        """E_Q[T] (...)."""
+        return _mean(self.values, self.log_product)
+
+    def log_mean_exp(self) -> Tensor:
+        """log E_Q[e^T] (...), finite for every finite T."""
+        return logsumexp(_weigh(self.values, self.log_product), (-2, -1))
+
+    def row_log_mean_exp(self) -> Tensor:
+        """Mean over joint pairs (i, j) of log E_{Q(.|i)}[e^T], the second term of InfoNCE (...).
+
+        Q(.|i) is Q restricted to row i.  A row that Q does not see adds nothing.
+        """
+        rows = logsumexp(_weigh(self.values, self.log_product), -1) - logsumexp(
+            self.log_product, -1
+        ).nan_to_num(neginf=0.0)
+        weight = self.log_joint.exp().sum(-1)
+        return torch.where((weight > 0) & (rows > NEG_INF), rows, 0.0).mul(weight).sum(-1)
+
+    def map(self, values: Tensor) -> Scores:
+        """The same measures on other cell values (clipped, shifted, passed through softplus)."""
+        return self._replace(values=values)
+
+    def clip(self, tau: float | Tensor) -> Scores:
+        """T clipped to [-tau, tau]; a tensor ``tau`` (...) gives each member its own threshold."""
+        limit = cells(torch.as_tensor(tau, dtype=self.values.dtype, device=self.values.device))
+        return self.map(self.values.clamp(-limit, limit))
+
+
+def cells(x: Tensor) -> Tensor:
+    """A per-member value (...) made to broadcast against a table (..., R, K)."""
+    return x[..., None, None]
+
+
+def _weigh(values: Tensor, log_mass: Tensor) -> Tensor:
+    # Masked before the exponential: 0 * inf after it would be NaN.
+    return torch.where(log_mass == NEG_INF, NEG_INF, values + log_mass)
+
+
+def _mean(values: Tensor, log_mass: Tensor) -> Tensor:
+    return torch.where(log_mass == NEG_INF, 0.0, values).mul(log_mass.exp()).sum((-2, -1))
+
+
+def _uniform(mask: Tensor, like: Tensor) -> Tensor:
+    """Log of the uniform measure on the cells of a boolean mask (..., R, K)."""
+    return _normalized(mask.to(like.dtype))
+
+
+def _normalized(counts: Tensor) -> Tensor:
+    """log(counts / total) (..., R, K); -inf where the count, or the total, is zero."""
+    total = counts.sum((-2, -1), keepdim=True).clamp(min=torch.finfo(counts.dtype).tiny)
+    return (counts / total).log()
+
+
+def independent(t_joint: Tensor, t_product: Tensor) -> Scores:
+    """Any critic on drawn pairs: ``t_joint`` (..., n) from P, ``t_product`` (..., m) from Q.
+
+    One row of n + m cells, P uniform on the first n and Q on the last m.  With a single row
+    InfoNCE is DV.
+    """
+    n, m = t_joint.shape[-1], t_product.shape[-1]
+    if n == 0 or m == 0:
+        raise ValueError(f"independent: needs joint and product pairs, got {n} and {m}")
+    values = torch.cat([t_joint, t_product], -1).unsqueeze(-2)
+    first = (torch.arange(n + m, device=values.device) < n).unsqueeze(0)
+    return Scores(values, _uniform(first, values), _uniform(~first, values))
+
+
+def support_counts(t: Tensor, joint_counts: Tensor, product_counts: Tensor) -> Scores:
+    """A finite alphabet: the critic on all R x K symbol pairs, the batch as counts on them.
+
+    ``t`` (..., R, K); the counts (non-negative, integer or real, any positive scale) broadcast
+    against it.  Probabilities in place of counts give the exact MI of the critic.
+    """
+    for name, counts in (("joint_counts", joint_counts), ("product_counts", product_counts)):
+        if counts.shape[-2:] != t.shape[-2:]:
+            raise ValueError(
+                f"support_counts: {name} has shape {tuple(counts.shape)}, scores {tuple(t.shape)}"
+            )
+    return Scores(t, _normalized(joint_counts.to(t.dtype)), _normalized(product_counts.to(t.dtype)))
+
+
+def off_diagonal(t: Tensor) -> Scores:
+    """All n x n pairs of a batch: the diagonal is joint, the rest product."""
+    eye = _eye(t, "off_diagonal")
+    return Scores(t, _uniform(eye, t), _uniform(~eye, t))
+
+
+def all_pairs(t: Tensor) -> Scores:
+    """All n x n pairs of a batch: the diagonal is joint, every cell product (InfoNCE)."""
+    eye = _eye(t, "all_pairs")
+    return Scores(t, _uniform(eye, t), _uniform(torch.ones_like(eye), t))
+
+
+def class_pairs(logits: Tensor, labels: Tensor) -> Scores:
+    """Supervised benchmark (SLB): ``logits`` (..., B, K), ``labels`` (..., B).
+
+    The true-label entries are joint; all B x K entries are product, since the label marginal of
+    a balanced data set is known exactly.
+    """
+    if labels.shape[-1:] != logits.shape[-2:-1]:
+        raise ValueError(
+            f"class_pairs: labels {tuple(labels.shape)} do not fit logits {tuple(logits.shape)}"
+        )
+    classes = torch.arange(logits.shape[-1], device=logits.device)
+    true = labels.unsqueeze(-1) == classes
+    return Scores(logits, _uniform(true, logits), _uniform(torch.ones_like(true), logits))
+
+
+def same_label_pairs(embeddings: Tensor, labels: Tensor) -> Scores:
+    """Contrastive benchmark (CLB): ``embeddings`` (..., B, d), ``labels`` (..., B).
+
+    T is the inner product.  Ordered pairs of distinct samples are product; those that share a
+    label are joint.  A batch without such a pair has joint mass 0.
+    """
+    if labels.shape[-1:] != embeddings.shape[-2:-1]:
+        raise ValueError(
+            f"same_label_pairs: labels {tuple(labels.shape)} do not fit "
+            f"embeddings {tuple(embeddings.shape)}"
+        )
+    t = embeddings @ embeddings.mT
+    off = ~_eye(t, "same_label_pairs")
+    same = (labels.unsqueeze(-1) == labels.unsqueeze(-2)) & off
+    return Scores(t, _uniform(same, t), _uniform(off, t))
+
+
+def _eye(t: Tensor, maker: str) -> Tensor:
+    n = t.shape[-1]
+    if t.shape[-2] != n or n < 2:
+        raise ValueError(f"{maker}: needs a square table of at least 2 x 2, got {tuple(t.shape)}")
+    return torch.eye(n, dtype=torch.bool, device=t.device)
