@@ -14,7 +14,7 @@ NAMES := $(basename $(notdir $(sort $(wildcard notebooks/[0-9]*.ipynb))))
 STORIES := $(filter-out 11_report,$(NAMES))
 DONE := $(STORIES:%=$(OUT)/%.ipynb)
 REPORT := $(OUT)/11_report.ipynb
-LIB := $(wildcard remi_lib/*.py remi_lib/data/*)
+LIB := $(wildcard remi_lib/*.py remi_lib/data/*.csv remi_lib/data/claims/*.yaml)
 # Two single-threaded processes beat two threads on two cores; libraries that ask get one.
 export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1

@@ -1,6 +1,6 @@
 """Claims are tests on data: statement + statistic + threshold -> verdict with an interval.
 
-The claims stand in ``data/claims.yaml`` with their source in the paper, the statistic, the
+The claims stand in ``data/claims/<notebook>.yaml`` with their source in the paper, the statistic, the
 threshold fixed before the run and its reason.  Nothing here or there knows a verdict.
 """
 
@@ -65,15 +65,17 @@ class Claim:
 
 @cache
 def registry() -> dict[str, Claim]:
-    """Every claim by its id, in the order of the file."""
-    entries = yaml.safe_load((files("remi_lib") / "data" / "claims.yaml").read_text())
-    claims = [Claim(**{**e, "holds_if": tuple(e["holds_if"])}) for e in entries]
-    ids = [c.id for c in claims]
-    if len(set(ids)) != len(ids):
-        raise ValueError(
-            f"claims.yaml: repeated ids {sorted({i for i in ids if ids.count(i) > 1})}"
-        )
-    return {c.id: c for c in claims}
+    """Every claim by its id, notebook by notebook, in the order of the files."""
+    claims: dict[str, Claim] = {}
+    folder = files("remi_lib") / "data" / "claims"
+    for path in sorted(folder.iterdir(), key=lambda p: p.name):
+        for entry in yaml.safe_load(path.read_text()):
+            low, high = entry.pop("holds_if")
+            claim = Claim(notebook=path.name.removesuffix(".yaml"), holds_if=(low, high), **entry)
+            if claim.id in claims:
+                raise ValueError(f"{path.name}: claim {claim.id!r} is there twice")
+            claims[claim.id] = claim
+    return claims
 
 
 class Ledger:

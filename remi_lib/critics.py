@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ class ConcatCritic(nn.Module):
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        for layer, (fan_in, fan_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for layer, (fan_in, fan_out) in enumerate(pairwise(widths)):
             with_bias = output_bias or layer < len(hidden)
             weight = [init(torch.empty(fan_in, fan_out), fan_in, g) for g in generators]
             bias = [init(torch.empty(fan_out), fan_in, g) for g in generators if with_bias]

@@ -6,7 +6,7 @@ Images stay uint8 tensors until a batch is taken; nothing is downloaded unless a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -52,7 +52,7 @@ class ImageSet:
     test_y: Tensor
     classes: int
     peak: int = 255
-    stand_in_for: str | None = field(default=None)
+    stand_in_for: str | None = None
 
     @property
     def entropy(self) -> float:
@@ -61,8 +61,8 @@ class ImageSet:
         return float(torch.special.entr(p).sum())
 
     def to(self, device: torch.device | str) -> ImageSet:
-        moved = (x.to(device) for x in (self.train_x, self.train_y, self.test_x, self.test_y))
-        return ImageSet(self.name, *moved, self.classes, self.peak, self.stand_in_for)
+        names = ("train_x", "train_y", "test_x", "test_y")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     def normalized(self, images: Tensor, size: int | None = None) -> Tensor:
         """uint8 images (n, C, H, W) as floats in [-1, 1], bilinearly resized to ``size``."""
