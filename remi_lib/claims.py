@@ -1,7 +1,8 @@
 """Claims are tests on data: statement + statistic + threshold -> verdict with an interval.
 
-The claims stand in ``data/claims/<notebook>.yaml`` with their source in the paper, the statistic, the
-threshold fixed before the run and its reason.  Nothing here or there knows a verdict.
+The claims stand in ``data/claims/<notebook>.yaml`` with their source in the paper, the
+statistic, the threshold fixed before the run and its reason.  Nothing here or there knows a
+verdict.
 """
 
 from __future__ import annotations
