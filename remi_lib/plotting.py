@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from remi_lib.losses import FAMILIES, split_name, title
+from remi_lib.evaluation import Estimate
+from remi_lib.losses import FAMILIES, LOSSES, split_name, title
 
 # One hue per family, colour-blind safe; the regularised twin shares it.
 COLOURS: Mapping[str, str] = dict(
@@ -23,6 +25,7 @@ WIDTH = 7.2  # inches, the width of a page
 def use_style() -> None:
     """The look of every figure; call once per notebook."""
     sns.set_theme(style="ticks", context="paper")
+    pd.set_option("display.max_colwidth", None)
     mpl.rcParams.update(
         {
             "figure.dpi": 110,
@@ -87,3 +90,82 @@ def reference(ax: Axes, value: float, label: str | None = None, **options) -> No
 
 def name_of(losses: Sequence[str]) -> list[str]:
     return [title(loss) for loss in losses]
+
+
+def span(ax: Axes, frame: pd.DataFrame, prefix: str, colour: str, label: str) -> None:
+    """``<prefix>_mean`` over step with the range from ``<prefix>_min`` to ``<prefix>_max``."""
+    low, high = frame[f"{prefix}_min"], frame[f"{prefix}_max"]
+    ax.fill_between(frame["step"], low, high, color=colour, alpha=0.25, lw=0)
+    ax.plot(frame["step"], frame[f"{prefix}_mean"], color=colour, lw=1.4, label=label)
+
+
+def summary(quantities: Mapping[str, pd.Series]) -> pd.DataFrame:
+    """Per-seed values indexed by (loss or name, seed) -> losses x quantities, "median [10%, 90%]"."""
+
+    def describe(values: pd.Series) -> str:
+        low, middle, high = values.quantile([0.1, 0.5, 0.9])
+        return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+
+    columns = {
+        name: values.groupby(level=0, sort=False).agg(describe)
+        for name, values in quantities.items()
+    }
+    named = pd.DataFrame(columns).rename(index=lambda k: title(k) if k in LOSSES else k)
+    return named.rename_axis("median [10%, 90%] over seeds")
+
+
+def table(columns: Mapping[str, pd.DataFrame], index: str) -> pd.DataFrame:
+    """Intervals (rows value, low, high; a column per case) -> cases x quantities, formatted."""
+
+    def describe(interval: pd.Series) -> str:
+        value, low, high = interval
+        return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+    return pd.DataFrame({k: v.apply(describe) for k, v in columns.items()}).rename_axis(index)
+
+
+def member_names(frame: pd.DataFrame) -> pd.Series:
+    """The printed name of each row's member: "ReNWJ", "ReNWJ, official", "ReNWJ, no clip"."""
+    names = frame["loss"].map(title)
+    if "variant" in frame:
+        names = names.where(frame["variant"] == "paper", names + ", " + frame["variant"])
+    if "tau" in frame:
+        names = names.where(frame["tau"] != np.inf, names + ", no clip")
+    return names
+
+
+def survival(ax: Axes, diverged: pd.DataFrame, steps: int) -> None:
+    """Share of members that are no longer finite, over steps; a line per name."""
+    for name, runs in diverged.groupby("name", sort=False):
+        at = runs["step"].dropna().sort_values().to_numpy()
+        x = [0, *at.repeat(2), steps]
+        y = [i / len(runs) for i in range(len(at) + 1) for _ in (0, 1)]
+        regularized = split_name(runs["loss"].iloc[0])[1]
+        style = ":" if "," in str(name) else "--" if regularized else "-"
+        ax.plot(x, y, color=colour(runs["loss"].iloc[0]), ls=style, label=name)
+    ax.set(xlabel="step", ylabel="share of seeds diverged", ylim=(-0.04, 1.04))
+    ax.legend(fontsize="x-small")
+
+
+def by_batch_size(shares: Axes, scatter: Axes, frame: pd.DataFrame) -> None:
+    """Divergence and (15/16)^B on one axis, the scatter of the estimate on the other."""
+    for loss, runs in frame.groupby("loss", sort=False):
+        style = "--" if split_name(str(loss))[1] else "-"
+        options = {"color": colour(str(loss)), "ls": style, "marker": "o", "ms": 3}
+        grouped = runs.groupby("batch")
+        shares.plot(grouped["diverged"].mean(), label=title(str(loss)), **options)
+        scatter.plot(grouped["sd"].median(), label=title(str(loss)), **options)
+    rare = frame.groupby("batch")["no_joint_pair"].first()
+    shares.plot(rare, color="black", lw=1, ls=":", label=r"$(15/16)^B$")
+    shares.set(xlabel="batch size $B$", ylabel="share diverged", ylim=(-0.04, 1.04))
+    scatter.set(xlabel="batch size $B$", ylabel="SD of the estimate (nats)", yscale="log")
+    shares.legend(fontsize="x-small")
+
+
+def shares(columns: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
+    """Fractions of seeds with their intervals, formatted: names x quantities."""
+
+    def describe(share: Estimate) -> str:
+        return f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}]"
+
+    return pd.DataFrame({k: {n: describe(s) for n, s in v.items()} for k, v in columns.items()})
