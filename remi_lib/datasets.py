@@ -6,11 +6,16 @@ Images stay uint8 tensors until a batch is taken; nothing is downloaded unless a
 from __future__ import annotations
 
 import math
+import os
+import sys
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from remi_lib.store import project_root
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,16 @@ class ImageSet:
 IMAGE_SETS = ("digits", "cifar10", "cifar100", "mnist")
 
 
-def load_images(name: str, root: str | Path = "data", download: bool = False) -> ImageSet:
-    """An image set by name; torchvision's archives are verified by checksum before they are read.
+def data_dir() -> Path:
+    """Where image archives live: ``data`` of the checkout, or what REMI_DATA names."""
+    return Path(os.environ.get("REMI_DATA") or project_root() / "data")
+
+
+@cache
+def load_images(name: str, root: Path | None = None, download: bool = False) -> ImageSet:
+    """An image set by name, read once per process, from ``root`` (:func:`data_dir` if None).
+
+    torchvision's archives are verified by checksum before they are read.
 
     ``digits`` ships with scikit-learn: 1797 real 8 x 8 images of 10 classes, split 1437/360 once
     and for all, stratified.  It stands in for CIFAR-10 where CIFAR-10 cannot be had.
@@ -93,7 +106,7 @@ def load_images(name: str, root: str | Path = "data", download: bool = False) ->
         raise ValueError(
             f"dataset: no data set is called {name!r}; allowed: {', '.join(IMAGE_SETS)}"
         )
-    return _torchvision(name, Path(root), download)
+    return _torchvision(name, Path(root or data_dir()), download)
 
 
 def _digits() -> ImageSet:
@@ -151,3 +164,20 @@ def _advice(name: str, kind, root: Path, error: Exception) -> str:
         f"dataset: {name} is missing, truncated or altered in {where}: {error}. "
         f"Run `make data`, or place by hand {files} in {where}. Nothing was changed there."
     )
+
+
+def main() -> int:
+    """Download and verify every archive; 1 if one could not be had."""
+    missing = 0
+    for name in IMAGE_SETS[1:]:
+        try:
+            data = load_images(name, download=True)
+            print(f"{name}: {len(data.train_y)} + {len(data.test_y)} images, verified")
+        except FileNotFoundError as error:
+            print(f"error: {error}", file=sys.stderr)
+            missing += 1
+    return int(missing > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,96 +1,105 @@
-"""Averages of per-batch estimates, retrieval accuracies, and intervals over seeds."""
+"""What a trained critic is worth: sufficient statistics of a batch, averages, accuracies.
+
+A batch is remembered by a handful of numbers (:class:`BatchStatistics`).  Every reading of MI,
+per batch, averaged or pooled, is computed from them, so no table needs a second training run.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike
-from scipy import stats
 from torch import Tensor
 
 from remi_lib.losses import Terms
 from remi_lib.scores import Scores, independent, logsumexp
 
 
-class Estimate(NamedTuple):
-    """A statistic over seeds with its 95% interval."""
+class BatchStatistics(NamedTuple):
+    """What a table of scores says of MI, each (...), in nats but for the count.
 
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-def mean_interval(samples: ArrayLike, level: float = 0.95) -> Estimate:
-    """Mean over seeds with Student's t interval."""
-    x = _finite(samples)
-    half = stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
-    return Estimate(float(x.mean()), float(x.mean() - half), float(x.mean() + half))
-
-
-def median_interval(samples: ArrayLike, level: float = 0.95) -> Estimate:
-    """Median over seeds with the distribution-free interval of order statistics.
-
-    Infinite samples are welcome (a diverged member is worse than any number).  With 10 samples
-    the interval runs from the 2nd to the 9th (coverage 97.9%); below 6 no interval of order
-    statistics reaches 95% and the whole range is given.
+    ``pairs``: number of joint cells.  ``joint``: E_P[T].  ``log_partition``: log E_Q[e^T].
+    ``row_term``: mean over joint pairs of the log-mean-exp of their row (InfoNCE).
     """
-    x = np.sort(np.asarray(samples, dtype=float))
-    if len(x) < 2 or np.isnan(x).any():
-        raise ValueError(f"median_interval: needs two or more samples and no NaN, got {x}")
-    n = len(x)
-    k = max(int(stats.binom.ppf((1 - level) / 2, n, 0.5)), 1)  # P(Bin < k) <= alpha / 2
-    while k > 1 and stats.binom.cdf(k - 1, n, 0.5) > (1 - level) / 2:
-        k -= 1
-    return Estimate(float(np.median(x)), float(x[k - 1]), float(x[n - k]))
+
+    pairs: Tensor
+    joint: Tensor
+    log_partition: Tensor
+    row_term: Tensor
 
 
-def fraction_interval(successes: ArrayLike, level: float = 0.95) -> Estimate:
-    """Fraction of true samples with Wilson's score interval."""
-    x = np.asarray(successes, dtype=bool)
-    result = stats.binomtest(int(x.sum()), len(x)).proportion_ci(level, method="wilson")
-    return Estimate(float(x.mean()), float(result.low), float(result.high))
+def batch_statistics(scores: Scores) -> BatchStatistics:
+    """The sufficient statistics of each table (..., R, K)."""
+    pairs = (scores.log_joint > -math.inf).sum((-2, -1)).expand(scores.values.shape[:-2])
+    return BatchStatistics(
+        pairs, scores.joint_mean(), scores.log_mean_exp(), scores.row_log_mean_exp()
+    )
 
 
-def _finite(samples: ArrayLike) -> np.ndarray:
-    x = np.asarray(samples, dtype=float)
-    if len(x) < 2 or not np.isfinite(x).all():
-        raise ValueError(f"interval: needs two or more finite samples, got {x}")
-    return x
+def all_pairs_statistics(
+    embeddings: Tensor, labels: Tensor, tau: Tensor, block: int = 1024
+) -> BatchStatistics:
+    """Statistics of CLB's table over *all* ordered pairs of a split, in blocks of rows.
+
+    ``embeddings`` (..., N, d), ``labels`` (N,), ``tau`` (...) clips the scores (inf: not at
+    all).  Equal to ``batch_statistics(same_label_pairs(embeddings, labels).clip(tau))`` without
+    ever holding the N x N table.
+    """
+    n = embeddings.shape[-2]
+    limit = tau[..., None, None]
+    joint, rows, partitions = [], [], []
+    index = torch.arange(n, device=embeddings.device)
+    for start in range(0, n, block):
+        here = slice(start, start + block)
+        t = (embeddings[..., here, :] @ embeddings.mT).clamp(-limit, limit)
+        other = index[here, None] != index
+        same = (labels[here, None] == labels) & other
+        joint.append((t * same).sum((-2, -1)))
+        partition = logsumexp(t.masked_fill(~other, -math.inf), -1)
+        rows.append((partition * same.sum(-1)).sum(-1))
+        partitions.append(partition)
+    counts = torch.bincount(labels)
+    pairs = (counts * (counts - 1)).sum()
+    return BatchStatistics(
+        pairs.expand(tau.shape),
+        torch.stack(joint).sum(0) / pairs,
+        logsumexp(torch.cat(partitions, -1), -1) - math.log(n * (n - 1)),
+        torch.stack(rows).sum(0) / pairs - math.log(n - 1),
+    )
 
 
-def pooled(joint_term: Tensor, log_partition: Tensor, pairs: Tensor | None = None) -> Scores:
-    """Batches (..., n) pooled into one table, for the micro-averaged estimate of any bound.
+def pooled(joint: Tensor, log_partition: Tensor, pairs: Tensor | None = None) -> Scores:
+    """Batches (..., n) pooled into one table, for the micro-averaged estimate of a bound.
 
     The pool's E_P[T] is the mean of the batches' (weighted by their number of joint ``pairs``)
     and its log E_Q[e^T] the log-mean of their partition functions.  A table with these two terms
-    is a single joint cell beside a single product cell, so every bound reads it as it reads a
-    batch.
+    is a single joint cell beside a single product cell, so a bound reads it as it reads a batch.
     """
-    weight = torch.ones_like(joint_term) if pairs is None else pairs.to(joint_term.dtype)
-    joint = (joint_term.nan_to_num() * weight).sum(-1) / weight.sum(-1)
-    second = logsumexp(log_partition, -1) - np.log(log_partition.shape[-1])
-    return independent(joint.unsqueeze(-1), second.unsqueeze(-1))
+    weight = torch.ones_like(joint) if pairs is None else pairs.to(joint.dtype)
+    mean = (joint.nan_to_num() * weight).sum(-1) / weight.sum(-1)
+    second = logsumexp(log_partition, -1) - math.log(log_partition.shape[-1])
+    return independent(mean.unsqueeze(-1), second.unsqueeze(-1))
 
 
 def micro(
     bound: Callable[[Scores], Terms],
-    joint_term: Tensor,
+    joint: Tensor,
     log_partition: Tensor,
     pairs: Tensor | None = None,
 ) -> Tensor:
-    """One estimate from all batches pooled (Section 4, micro-averaging): (..., n) -> (...)."""
-    return bound(pooled(joint_term, log_partition, pairs)).mi
+    """One estimate from all batches pooled (Section 4, micro-averaging): (..., n) -> (...).
+
+    InfoNCE has a second term per row and none per pool; its micro-average is the mean over
+    joint pairs, ``log_partition`` being its row term.
+    """
+    return bound(pooled(joint, log_partition, pairs)).mi
 
 
 def windowed(
     bound: Callable[[Scores], Terms],
-    joint_term: Tensor,
+    joint: Tensor,
     log_partition: Tensor,
     window: int,
     pairs: Tensor | None = None,
@@ -99,15 +108,15 @@ def windowed(
 
     Window 1 is macro-averaging, window n micro-averaging.  A last, incomplete window is left out.
     """
-    count = joint_term.shape[-1] // window
+    count = joint.shape[-1] // window
     if window < 1 or count == 0:
-        raise ValueError(f"window: {window} does not fit {joint_term.shape[-1]} batches")
+        raise ValueError(f"window: {window} does not fit {joint.shape[-1]} batches")
 
     def cut(x: Tensor) -> Tensor:
         return x[..., : count * window].unflatten(-1, (count, window))
 
     shares = None if pairs is None else cut(pairs)
-    return micro(bound, cut(joint_term), cut(log_partition), shares).mean(-1)
+    return micro(bound, cut(joint), cut(log_partition), shares).mean(-1)
 
 
 def class_accuracy(logits: Tensor, labels: Tensor) -> Tensor:

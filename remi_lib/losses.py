@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import groupby
 from typing import Literal, NamedTuple
 
 import torch
@@ -263,26 +262,32 @@ def _shifted_js(mi_shift: float) -> BoundFunction:
 
 
 def stack(losses: Sequence[Loss], device: torch.device | str = "cpu") -> BoundOf:
-    """M losses as one function of a score table with leading dimension M.
+    """M losses as one function of a score table with leading dimension M, in any order.
 
-    Neighbours that share their bound are evaluated together, with their weights, targets and
-    thresholds as tensors: sort the members by family and a dozen losses cost six calls.  Each
-    member's result is what its own loss gives on its own slice.
+    Losses that share their formula are evaluated together, with their weights, targets and
+    thresholds as tensors, so that a dozen losses cost six calls.  Each member's result is what
+    its own loss gives on its own slice.
     """
-    groups = [list(group) for _, group in groupby(losses, key=_formula)]
-    merged = [_merge(group, device) for group in groups]
+    families: dict[tuple, list[int]] = {}
+    for i, loss in enumerate(losses):
+        families.setdefault((loss.bound, loss.anchor, loss.clip), []).append(i)
+    groups = list(families.values())
+    merged = [_merge([losses[i] for i in group], device) for group in groups]
     sizes = [len(group) for group in groups]
+    order = torch.tensor([i for group in groups for i in group], device=device)
+    back = order.argsort()
+    sorted_already = order.tolist() == sorted(order.tolist())
 
     def evaluate(scores: Scores) -> Bound:
-        parts = zip(*(x.expand_as(scores.values).split(sizes) for x in scores), strict=True)
+        table = [x.expand_as(scores.values) for x in scores]
+        if not sorted_already:
+            table = [x.index_select(0, order) for x in table]
+        parts = zip(*(x.split(sizes) for x in table), strict=True)
         bounds = [loss(Scores(*part)) for loss, part in zip(merged, parts, strict=True)]
-        return Bound(*(torch.cat(field) for field in zip(*bounds, strict=True)))
+        fields = [torch.cat(field) for field in zip(*bounds, strict=True)]
+        return Bound(*(fields if sorted_already else (x.index_select(0, back) for x in fields)))
 
     return evaluate
-
-
-def _formula(loss: Loss) -> tuple:
-    return loss.bound, loss.anchor, loss.clip
 
 
 def _merge(losses: Sequence[Loss], device: torch.device | str) -> Loss:

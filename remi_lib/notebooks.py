@@ -135,7 +135,7 @@ def run(name: str, profile: str) -> Path:
     values = check(source, parameters)
     target = root / "build" / profile / source.name
     failed = target.with_suffix(".failed.ipynb")
-    os.environ.setdefault("IPYTHONDIR", str(root / "build" / "ipython"))
+    quiet_kernels(root)
     started = time.perf_counter()
     with atomic(target) as temporary, _shown_progress():
         try:
@@ -154,6 +154,15 @@ def run(name: str, profile: str) -> Path:
     failed.unlink(missing_ok=True)
     _write_manifest(name, profile, values, time.perf_counter() - started)
     return target
+
+
+def quiet_kernels(root: Path) -> None:
+    """Kernels of the project use its own profile, whose log holds errors only."""
+    home = Path(os.environ.setdefault("IPYTHONDIR", str(root / "build" / "ipython")))
+    config = home / "profile_default" / "ipython_kernel_config.py"
+    if not config.exists():
+        with atomic(config) as temporary:
+            temporary.write_text("c.IPKernelApp.log_level = 40\n")
 
 
 def _sources(root: Path, name: str, profile: str) -> tuple[Path, Path]:

@@ -23,11 +23,11 @@ def table3() -> pd.DataFrame:
 
 
 def table2_long() -> pd.DataFrame:
-    """Table 2, a row per loss of the twelve: task, dataset, loss, mi, accuracy and their _ci."""
-    wide = table2()
+    """Table 2, a row per loss of the twelve: benchmark, dataset, loss, mi, accuracy, their _ci."""
+    wide = table2().rename(columns={"task": "benchmark"})
     parts = []
     for kind, prefix in (("original", ""), ("regularized", "re")):
-        part = wide[["task", "dataset"]].assign(loss=prefix + wide["loss"])
+        part = wide[["benchmark", "dataset"]].assign(loss=prefix + wide["loss"])
         for quantity in ("mi", "accuracy"):
             part[quantity] = wide[f"{quantity}_{kind}"]
             part[f"{quantity}_ci"] = wide[f"{quantity}_{kind}_ci95"]

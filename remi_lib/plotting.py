@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -12,7 +13,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from remi_lib.evaluation import Estimate
+from remi_lib.intervals import Estimate
 from remi_lib.losses import FAMILIES, LOSSES, split_name, title
 
 # One hue per family, colour-blind safe; the regularised twin shares it.
@@ -99,8 +100,32 @@ def span(ax: Axes, frame: pd.DataFrame, prefix: str, colour: str, label: str) ->
     ax.plot(frame["step"], frame[f"{prefix}_mean"], color=colour, lw=1.4, label=label)
 
 
+def terms_and_outputs(
+    terms: pd.DataFrame, probes: pd.DataFrame, truth: float, steps: int
+) -> Figure:
+    """Figs 3 and 5: a column per name; the terms above, the critic's outputs below."""
+    labels = {"joint_term": r"$E_P[T]$", "product_term": "second term", "mi": "MI estimate"}
+    names = list(terms["name"].unique())
+    figure, axes = panels(4, columns=2, sharex=True)
+    for column, name in enumerate(names):
+        above, below = axes[column], axes[2 + column]
+        run = terms[terms["name"] == name]
+        lines(above, run, labels, title=name, ylim=(-45, 45), xlim=(0, steps), ylabel="nats")
+        reference(above, truth, "true MI")
+        looked = probes[probes["name"] == name]
+        span(below, looked, "on", "C0", "on the support of $P$")
+        span(below, looked, "off", "C1", "off the support")
+        below.set(xlabel="step", ylabel="critic output $T$ (nats)", ylim=(-300, 300))
+        below.set_yscale("symlog", linthresh=10)
+        for ax in (above, below):
+            ax.label_outer()
+    axes[1].legend(loc="lower left", ncols=2)
+    axes[3].legend(loc="lower left")
+    return figure
+
+
 def summary(quantities: Mapping[str, pd.Series]) -> pd.DataFrame:
-    """Per-seed values indexed by (loss or name, seed) -> losses x quantities, "median [10%, 90%]"."""
+    """Per-seed values indexed by (loss, seed) -> losses x quantities, "median [10%, 90%]"."""
 
     def describe(values: pd.Series) -> str:
         low, middle, high = values.quantile([0.1, 0.5, 0.9])
@@ -151,7 +176,7 @@ def by_batch_size(shares: Axes, scatter: Axes, frame: pd.DataFrame) -> None:
     """Divergence and (15/16)^B on one axis, the scatter of the estimate on the other."""
     for loss, runs in frame.groupby("loss", sort=False):
         style = "--" if split_name(str(loss))[1] else "-"
-        options = {"color": colour(str(loss)), "ls": style, "marker": "o", "ms": 3}
+        options: dict[str, Any] = {"color": colour(str(loss)), "ls": style, "marker": "o", "ms": 3}
         grouped = runs.groupby("batch")
         shares.plot(grouped["diverged"].mean(), label=title(str(loss)), **options)
         scatter.plot(grouped["sd"].median(), label=title(str(loss)), **options)
@@ -169,3 +194,77 @@ def shares(columns: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
         return f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}]"
 
     return pd.DataFrame({k: {n: describe(s) for n, s in v.items()} for k, v in columns.items()})
+
+
+def training_curves(epochs: pd.DataFrame, truth: float, names: Sequence[str]) -> Figure:
+    """MI of the training batches over epochs, a panel per family; median and range over seeds.
+
+    A run that is not finite has no curve; a panel says so where no run of a loss has one.
+    """
+    figure, axes = panels(len(names), columns=3, height=2.0, sharex=True, sharey=True)
+    for ax, family in zip(axes, names, strict=True):
+        for loss, style in ((family, "-"), ("re" + family, "--")):
+            grouped = epochs[epochs["loss"] == loss].groupby("epoch")["mi"]
+            low, high = grouped.min(), grouped.max()
+            ax.fill_between(low.index, low, high, color=colour(loss), alpha=0.2, lw=0)
+            ax.plot(grouped.median(), style, color=colour(loss), lw=1.5)
+            if not np.isfinite(grouped.median()).any():
+                ax.text(0.97, 0.1, f"{title(loss)} diverged", transform=ax.transAxes, ha="right")
+        reference(ax, truth)
+        ax.set(ylim=(-0.2, 1.15 * truth), xlabel="epoch", ylabel="MI (nats)", title=title(family))
+        ax.label_outer()
+    _twin_legend(figure)
+    return figure
+
+
+def _twin_legend(figure: Figure) -> None:
+    """Below the panels: solid is the original, dashed the regularised, dotted the truth."""
+    kinds = (("original", "-"), ("regularised", "--"), ("true MI", ":"))
+    handles = [mpl.lines.Line2D([], [], color="0.2", ls=ls, label=label) for label, ls in kinds]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+
+
+def table2_dots(table: pd.DataFrame, truth: float, standing_for: str) -> Figure:
+    """Table 2 as a picture: MI and accuracy per family, original open, regularised filled.
+
+    Bars are 95% intervals over seeds, ticks the optimum of the loss, grey diamonds the paper's
+    numbers on its own data set.
+    """
+    benchmarks = list(table["benchmark"].unique())
+    figure, axes = panels(2 * len(benchmarks), columns=2, height=2.7, sharey=True)
+    for row, benchmark in enumerate(benchmarks):
+        for ax, quantity in zip(axes[2 * row : 2 * row + 2], ("mi", "accuracy"), strict=True):
+            block = table[(table["benchmark"] == benchmark) & (table["quantity"] == quantity)]
+            for i, family in enumerate(FAMILIES):
+                for loss, dy in ((family, -0.18), ("re" + family, 0.18)):
+                    _dot(ax, block[block["loss"] == loss].iloc[0], i + dy, colour(loss), dy > 0)
+            name = "MI (nats)" if quantity == "mi" else "test accuracy"
+            ax.set(xlabel=name, title=f"{benchmark.upper()}: {name}", ylim=(5.6, -0.6))
+            ax.set_yticks(range(len(FAMILIES)), name_of(FAMILIES))
+            if quantity == "mi":
+                reference_x(ax, truth, "H(Y)")
+    handles = [
+        mpl.lines.Line2D([], [], color="0.3", marker="o", ls="", mfc="white", label="original"),
+        mpl.lines.Line2D([], [], color="0.3", marker="o", ls="", label="regularised"),
+        mpl.lines.Line2D([], [], color="0.3", marker="|", ms=9, ls="", label="optimum of the loss"),
+        mpl.lines.Line2D([], [], color="0.6", marker="D", ms=4, ls="", label=standing_for),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _dot(ax: Axes, row: pd.Series, y: float, hue: str, filled: bool) -> None:
+    ax.plot(row["paper"], y, "D", color="0.6", ms=4)
+    if row["theory"] is not None and np.isfinite(row["theory"]):
+        ax.plot(row["theory"], y, "|", color="0.3", ms=9)
+    if not np.isfinite(row["value"]):
+        options: dict[str, Any] = {"color": hue, "fontsize": "xx-small", "va": "center"}
+        ax.text(0.12, y, row["fate"].split(" (")[0], transform=ax.get_yaxis_transform(), **options)
+        return
+    ax.plot([row["low"], row["high"]], [y, y], color=hue, lw=1.2)
+    ax.plot(row["value"], y, "o", color=hue, ms=5, mfc=hue if filled else "white")
+
+
+def reference_x(ax: Axes, value: float, label: str | None = None) -> None:
+    """A vertical line for a known value."""
+    ax.axvline(value, color="black", lw=0.9, ls=":", label=label)

@@ -12,6 +12,16 @@ from tqdm.auto import tqdm as auto_tqdm
 from tqdm.std import tqdm
 
 
+def say(text: str) -> None:
+    """A line for whoever runs it: to REMI_PROGRESS if that is set, else to standard output."""
+    path = os.environ.get("REMI_PROGRESS")
+    if path:
+        with open(path, "a") as stream:
+            stream.write(text + "\n")
+    else:
+        print(text)
+
+
 def progress(total: int, label: str | None, unit: str = "step") -> tqdm:
     """A tqdm bar; silent if ``label`` is None."""
     path = os.environ.get("REMI_PROGRESS")

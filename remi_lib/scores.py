@@ -72,6 +72,10 @@ class Scores(NamedTuple):
         """The same measures on other cell values (clipped, shifted, passed through softplus)."""
         return self._replace(values=values)
 
+    def detach(self) -> Scores:
+        """The same table without its history of gradients."""
+        return Scores(*(x.detach() for x in self))
+
     def clip(self, tau: float | Tensor) -> Scores:
         """T clipped to [-tau, tau]; a tensor ``tau`` (...) gives each member its own threshold."""
         limit = cells(torch.as_tensor(tau, dtype=self.values.dtype, device=self.values.device))

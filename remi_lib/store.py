@@ -12,16 +12,18 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock
+
+from remi_lib.progress import say
 
 PACKAGE = Path(__file__).resolve().parent
 Tables = dict[str, pd.DataFrame]
@@ -80,21 +82,37 @@ def publish(name: str, profile: str, data: pd.DataFrame, figure: Any = None) -> 
 
 @cache
 def code_digest(module: str) -> str:
-    """Digest of a library module and of every library module it imports, directly or not."""
+    """Digest of a library module and of every library module it imports, directly or not.
+
+    Comments and docstrings do not count: rewording what is computed does not change it.
+    """
     seen: dict[str, str] = {}
     todo = [module]
     while todo:
         name = todo.pop()
         if name in seen:
             continue
-        source = (PACKAGE / f"{name}.py").read_text()
-        seen[name] = source
-        for node in ast.walk(ast.parse(source)):
+        tree = ast.parse((PACKAGE / f"{name}.py").read_text())
+        for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("remi_lib."):
                 todo.append(str(node.module).removeprefix("remi_lib.").split(".")[0])
-    # Storing results is not computing them.
-    seen.pop("store", None)
+        seen[name] = _without_docstrings(tree)
+    # Storing results and showing progress is not computing them.
+    for name in ("store", "progress"):
+        seen.pop(name, None)
     return hashlib.sha256(json.dumps(sorted(seen.items())).encode()).hexdigest()
+
+
+def _without_docstrings(tree: ast.Module) -> str:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [x for x in body if not _is_text(x)]  # type: ignore[attr-defined]
+    return ast.dump(tree)
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def config_key(config: Mapping[str, Any], module: str) -> str:
@@ -105,38 +123,59 @@ def config_key(config: Mapping[str, Any], module: str) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:20]
 
 
-def cached(
-    name: str, config: Mapping[str, Any], module: str, compute: Callable[[], Tables]
-) -> Tables:
-    """``compute()``, or its stored tables if this configuration was computed by this code.
+def read_tables(folder: Path) -> Tables | None:
+    """The tables of a result folder; None if it is not there or, which is said, unreadable."""
+    if not (folder / "config.json").is_file():
+        return None
+    try:
+        names = json.loads((folder / "config.json").read_text())["tables"]
+        return {name: pd.read_parquet(folder / f"{name}.parquet") for name in names}
+    except Exception as error:
+        say(f"{folder.name}: unreadable ({type(error).__name__}), to be computed again")
+        return None
 
-    The tables are Parquet files in one folder that appears as a whole or not at all.  A folder
-    that cannot be read is recomputed.
-    """
-    folder = cache_dir() / f"{name}-{config_key(config, module)}"
-    if folder.is_dir():
-        try:
-            tables = {p.stem: pd.read_parquet(p) for p in sorted(folder.glob("*.parquet"))}
-            if tables:
-                print(f"{name}: from the cache")
-                return tables
-        except Exception as error:
-            print(f"{name}: cache unreadable ({type(error).__name__}), computing again")
-        shutil.rmtree(folder, ignore_errors=True)
-    started = time.perf_counter()
-    tables = compute()
+
+def write_tables(folder: Path, tables: Tables, config: Mapping[str, Any]) -> None:
+    """Parquet files in a folder that appears as a whole, in place of a former one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".writing-"))
     try:
-        for key, table in tables.items():
-            table.to_parquet(temporary / f"{key}.parquet", index=False)
-        (temporary / "config.json").write_text(json.dumps(config, indent=1))
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # otherwise another process was first: its result is ours
-                raise
+        for name, table in tables.items():
+            table.to_parquet(temporary / f"{name}.parquet", index=False)
+        about = {"tables": list(tables), "config": config}
+        (temporary / "config.json").write_text(json.dumps(about, indent=1))
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    print(f"{name}: computed in {time.perf_counter() - started:.0f} s", file=sys.stdout)
+
+
+@contextmanager
+def locked(*folders: Path) -> Iterator[None]:
+    """Hold these results for this process; whoever else wants one waits, and finds it done.
+
+    Taken in one order everywhere, so that two holders of several cannot wait for each other; the
+    system frees a lock whose holder dies.
+    """
+    with ExitStack() as held:
+        for folder in sorted(set(folders)):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(folder.parent / f".{folder.name}.lock"))
+        yield
+
+
+def cached(
+    name: str, config: Mapping[str, Any], module: str, compute: Callable[[], Tables]
+) -> Tables:
+    """``compute()``, or its stored tables if this configuration was computed by this code."""
+    folder = cache_dir() / f"{name}-{config_key(config, module)}"
+    with locked(folder):
+        tables = read_tables(folder)
+        if tables is not None:
+            say(f"{name}: from the cache")
+            return tables
+        started = time.perf_counter()
+        tables = compute()
+        write_tables(folder, tables, config)
+    say(f"{name}: computed in {time.perf_counter() - started:.0f} s")
     return tables

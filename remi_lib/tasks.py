@@ -6,7 +6,8 @@ member's own random stream, and to turn a batch into :class:`~remi_lib.scores.Sc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import product
 from typing import Any, Protocol
@@ -14,10 +15,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from remi_lib.critics import ConcatCritic
-from remi_lib.datasets import OneHot
-from remi_lib.losses import Bound, Clip, Loss, Variant, make_loss, split_name
-from remi_lib.scores import Scores, support_counts
+from remi_lib.critics import ConcatCritic, ImageCritic, ResNet18, StackedConvNet
+from remi_lib.datasets import ImageSet, OneHot, load_images
+from remi_lib.evaluation import batch_statistics
+from remi_lib.losses import Bound, BoundOf, Clip, Loss, Variant, make_loss, split_name
+from remi_lib.scores import Scores, class_pairs, same_label_pairs, support_counts
 
 BLOCK = 250  # steps drawn at once; part of the random stream's definition
 
@@ -77,8 +79,25 @@ def grid(**choices: Any) -> list[Member]:
     return [Member(**dict(zip(choices, values, strict=True))) for values in product(*lists)]
 
 
+TERMS = ("joint_term", "product_term", "penalty", "mi")
+
+
+def terms(bound: Bound) -> dict[str, Tensor]:
+    """The terms of a batch's bound by name, what every training step records."""
+    return {name: getattr(bound, name) for name in TERMS}
+
+
+Recorder = Callable[[Scores, Bound], Mapping[str, Tensor]]
+
+
+def clip_limits(members: Sequence[Member], device: torch.device | str) -> Tensor:
+    """The threshold each member's loss clips its scores to (M,), inf where it does not clip."""
+    limits = [m.make_loss().tau for m in members]
+    return torch.tensor([math.inf if t is None else float(t) for t in limits], device=device)
+
+
 class Task(Protocol):
-    """The three things a training loop needs to know, and what it may record on the side."""
+    """What a training loop needs to know, and what it records."""
 
     def critic(self, members: Sequence[Member]) -> nn.Module: ...
 
@@ -90,8 +109,12 @@ class Task(Protocol):
 
     def scores(self, critic: nn.Module, batch: Any, members: Sequence[Member]) -> Scores: ...
 
-    def probe(self, critic: nn.Module, loss: Any) -> Mapping[str, Tensor]:
-        """Quantities (M,) to record beside the batch's terms every so many steps."""
+    def recorder(self, members: Sequence[Member], device: torch.device) -> Recorder:
+        """What to record of every batch: quantities (M,), :func:`terms` among them."""
+        ...
+
+    def probe(self, critic: nn.Module, loss: BoundOf) -> Mapping[str, Tensor]:
+        """Quantities (M,) of the critic to record every so many steps; none if empty."""
         ...
 
 
@@ -144,10 +167,13 @@ class OneHotTask:
         table = self.table(critic)
         return support_counts(table, *(m.to(table.device) for m in self.data.measures()))
 
-    def probe(self, critic: nn.Module, loss: Any) -> Mapping[str, Tensor]:
+    def recorder(self, members: Sequence[Member], device: torch.device) -> Recorder:
+        return lambda scores, bound: terms(bound)
+
+    def probe(self, critic: nn.Module, loss: BoundOf) -> Mapping[str, Tensor]:
         """The exact MI and second term of the critic, and the extremes of T on and off P."""
         scores = self.exact(critic)
-        bound: Bound = loss(scores)
+        bound = loss(scores)
         on = scores.values.diagonal(dim1=-2, dim2=-1)
         off_mask = ~torch.eye(self.symbols, dtype=torch.bool, device=on.device)
         off = scores.values[..., off_mask]
@@ -161,3 +187,101 @@ class OneHotTask:
             "off_min": off.amin(-1),
             "off_max": off.amax(-1),
         }
+
+
+BENCHMARKS = ("slb", "clb")
+NETS = ("convnet", "resnet18")
+
+
+@dataclass(frozen=True)
+class ImageTask:
+    """A cell of Table 2: the supervised (SLB) or contrastive (CLB) benchmark on an image set.
+
+    SLB: T(x, y) is the logit of class y.  CLB: T(x, x') is the inner product of two embeddings,
+    which are the network's features themselves unless ``outputs`` adds a linear head.  ``scale``
+    and ``temperature`` as in :class:`~remi_lib.critics.ImageCritic`.  ``size`` is the side that
+    images are resized to, None leaves them as they are.
+    """
+
+    dataset: str = "digits"
+    benchmark: str = "slb"
+    net: str = "convnet"
+    size: int | None = None
+    width: int = 512
+    outputs: int | None = None
+    scale: str = "plain"
+    temperature: float = 0.1
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        for key, allowed in (
+            ("benchmark", BENCHMARKS),
+            ("net", NETS),
+            ("precision", ("float32", "bfloat16")),
+        ):
+            if getattr(self, key) not in allowed:
+                raise ValueError(
+                    f"{key}: {getattr(self, key)!r} is not allowed; one of {', '.join(allowed)}"
+                )
+
+    def data(self, device: torch.device | str = "cpu") -> ImageSet:
+        return load_images(self.dataset).to(device)
+
+    def critic(self, members: Sequence[Member]) -> ImageCritic:
+        data = load_images(self.dataset)
+        seeds = [m.seed for m in members]
+        channels = data.train_x.shape[1]
+        if self.net == "resnet18":
+            encoder: nn.Module = ResNet18(seeds, channels)
+        else:
+            side = self.size or data.train_x.shape[-1]
+            encoder = StackedConvNet(seeds, side, channels, self.width)
+        outputs = data.classes if self.benchmark == "slb" else self.outputs
+        return ImageCritic(encoder, seeds, self.width, outputs, self.scale, self.temperature)
+
+    def batches(
+        self, members: Sequence[Member], steps: int, device: torch.device
+    ) -> Iterator[list[tuple[Tensor, Tensor]]]:
+        """Epochs of shuffled batches, the last incomplete one dropped; all members share them."""
+        if len({(m.seed, m.batch) for m in members}) != 1:
+            raise ValueError("members: an image ensemble shares one seed and one batch size")
+        seed, batch = members[0].seed, members[0].batch
+        data = self.data(device)
+        generator = torch.Generator().manual_seed(seed)
+        images, labels = data.train_x, data.train_y
+        per_epoch = len(labels) // batch
+        if per_epoch < 1:
+            raise ValueError(f"batch: {batch} is larger than {data.name}, {len(labels)} images")
+        done = 0
+        while done < steps:
+            order = torch.randperm(len(labels), generator=generator)[: per_epoch * batch]
+            chosen = order.view(per_epoch, batch)[: steps - done].to(device)
+            for block in chosen.split(BLOCK):
+                yield [(images[i], labels[i]) for i in block]
+            done += len(chosen)
+
+    def outputs_of(self, critic: nn.Module, images: Tensor, data: ImageSet) -> Tensor:
+        """Logits or embeddings (M, B, .) in float32 of uint8 images, encoded in ``precision``."""
+        half = self.precision == "bfloat16"
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
+            out = critic(data.normalized(images, self.size))
+        return out.float()
+
+    def table(self, outputs: Tensor, labels: Tensor) -> Scores:
+        make = class_pairs if self.benchmark == "slb" else same_label_pairs
+        return make(outputs, labels)
+
+    def scores(self, critic: nn.Module, batch: Any, members: Sequence[Member]) -> Scores:
+        images, labels = batch
+        return self.table(self.outputs_of(critic, images, load_images(self.dataset)), labels)
+
+    def recorder(self, members: Sequence[Member], device: torch.device) -> Recorder:
+        """The terms, and the statistics of the batch as its loss reads it: clipped or not."""
+        tau = clip_limits(members, device)
+        return lambda scores, bound: {
+            **terms(bound),
+            **batch_statistics(scores.clip(tau))._asdict(),
+        }
+
+    def probe(self, critic: nn.Module, loss: BoundOf) -> Mapping[str, Tensor]:
+        return {}

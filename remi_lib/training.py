@@ -6,20 +6,20 @@ are untouched, and :meth:`History.divergence` says at which step and in which te
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor, nn
 
 from remi_lib.losses import stack
 from remi_lib.progress import progress
 from remi_lib.store import cached
 from remi_lib.tasks import Member, Task
 
-TERMS = ("joint_term", "product_term", "penalty", "mi")
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
 
 
@@ -36,26 +36,38 @@ class History:
     probes: pd.DataFrame
 
     def divergence(self) -> pd.DataFrame:
-        """One row per member: its first non-finite step (NaN if none) and the term it began in.
+        """One row per member: the step at which it diverged (NaN if it did not) and the term.
 
+        A member has diverged when a term of its objective is non-finite at the end; the step is
+        the first of that last stretch, so an overflow that training recovers from is none.
         ``first_term`` is "parameters" when every term became non-finite at once, which is what a
         gradient that overflowed at the step before looks like.
         """
-        return divergence(self.terms, TERMS)
+        return divergence(self.terms)
 
 
-def divergence(history: pd.DataFrame, terms: Sequence[str]) -> pd.DataFrame:
-    """First non-finite step of each member of a tidy history, and the term it began in."""
-    bad = pd.DataFrame(~np.isfinite(history[list(terms)].to_numpy()), columns=list(terms))
-    any_bad, all_bad = bad.any(axis=1).to_numpy(), bad.all(axis=1).to_numpy()
+OBJECTIVE = ("joint_term", "product_term", "penalty")
+
+
+def divergence(history: pd.DataFrame) -> pd.DataFrame:
+    """:meth:`History.divergence` of a tidy history, rows in the order of steps."""
+    bad = pd.DataFrame(~np.isfinite(history[list(OBJECTIVE)].to_numpy()), columns=list(OBJECTIVE))
+    first_term = bad.idxmax(axis=1).where(~bad.all(axis=1), "parameters").to_numpy()
     settings = [c for c in history.columns if c in Member.__dataclass_fields__]
-    first = bad.idxmax(axis=1).where(~all_bad, "parameters")
-    rows = history.loc[any_bad, ["member", *settings, "step"]].assign(
-        first_term=first[any_bad].to_numpy()
-    )
-    rows = rows.sort_values("step").drop_duplicates("member")
+    fine = ~bad.any(axis=1).to_numpy()
+    # Bad from here to the end: no fine row of the member comes at or after this one.
+    later_fine = pd.Series(fine[::-1]).groupby(history["member"].to_numpy()[::-1]).cummax()
+    lost = ~later_fine.to_numpy()[::-1]
+    rows = history.loc[lost, ["member", "step"]].assign(first_term=first_term[lost])
     everyone = history[["member", *settings]].drop_duplicates("member")
-    return everyone.merge(rows[["member", "step", "first_term"]], on="member", how="left")
+    return everyone.merge(rows.drop_duplicates("member"), on="member", how="left")
+
+
+class Trained(NamedTuple):
+    """A history and the critic it led to, members in the order they were given."""
+
+    history: History
+    critic: nn.Module
 
 
 def train(
@@ -67,59 +79,81 @@ def train(
     probe_every: int = 10,
     device: str = "auto",
     label: str | None = None,
-) -> History:
+) -> Trained:
     """Train all members together by gradient ascent on their objectives.
 
     Args:
         task: what to train on, e.g. :class:`~remi_lib.tasks.OneHotTask`.
-        members: the runs; any order, any mix of losses, seeds and batch sizes.
+        members: the runs; any order and mix that the task allows.
         steps: optimiser steps, one batch each.
         lr, optimizer: "sgd" or "adam", elementwise and therefore independent across members.
         probe_every: the task's probe is recorded at steps 0, k, 2k, ...
         device: "auto", "cuda", "mps" or "cpu".
         label: of a progress bar; no bar if None.
 
-    Returns:
-        History, rows in the order of ``members``.
+    Raises:
+        ValueError: no members, fewer than one step, an unknown optimizer or absent device.
     """
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer: {optimizer!r} is not one of {', '.join(OPTIMIZERS)}")
+    if steps < 1 or not members:
+        raise ValueError(f"steps, members: need at least one each, got {steps}, {len(members)}")
     where = resolve_device(device)
-    order = sorted(range(len(members)), key=lambda i: (members[i].family, members[i].variant))
-    run = [members[i] for i in order]
-    critic = task.critic(run).to(where)
-    loss = stack([m.make_loss() for m in run], where)
-    update = OPTIMIZERS[optimizer](critic.parameters(), lr=lr)
+    # Members that overfit or collapse have gradients in the denormal range, where a CPU crawls.
+    torch.set_flush_denormal(True)
+    critic = task.critic(members).to(where)
+    loss = stack([m.make_loss() for m in members], where)
+    recorded = task.recorder(members, where)
+    update = OPTIMIZERS[optimizer](critic.parameters(), lr=lr, fused=where.type != "mps")
 
-    record = torch.full((steps, len(run), len(TERMS)), torch.nan, device=where)
-    probes: list[tuple[int, dict]] = []
-    bar = progress(steps, label)
+    record: list[Tensor] = []
+    probes: list[Tensor] = []
+    names: list[str] = []
+    probed: list[str] = []
     step = 0
-    for block in task.batches(run, steps, where):
-        for batch in block:
-            if step % probe_every == 0:
+    with progress(steps, label) as bar:
+        for block in task.batches(members, steps, where):
+            rows: list[Tensor] = []
+            for batch in block:
+                if step % probe_every == 0:
+                    with torch.no_grad():
+                        look = task.probe(critic, loss)
+                        if look:
+                            probed = list(look)
+                            probes.append(_columns(look))
+                scores = task.scores(critic, batch, members)
+                bound = loss(scores)
+                update.zero_grad()
+                (-bound.objective).sum().backward()
+                update.step()
                 with torch.no_grad():
-                    probes.append((step, dict(task.probe(critic, loss))))
-            bound = loss(task.scores(critic, batch, run))
-            update.zero_grad()
-            (-bound.objective).sum().backward()
-            update.step()
-            with torch.no_grad():
-                record[step] = torch.stack([getattr(bound, term) for term in TERMS], -1)
-            step += 1
-        bar.update(len(block))
-        if not record[step - 1, :, -1].isfinite().any():
-            break  # nobody is left
-    bar.close()
-    back = np.argsort(order)
-    terms = _tidy(members, np.arange(steps), record.cpu().numpy()[:, back], TERMS)
-    names = list(probes[0][1]) if probes else []
-    probed = (
-        np.stack([np.stack([p[n].cpu().numpy() for n in names], -1) for _, p in probes])
-        if names
-        else np.empty((0, len(members), 0))
+                    seen = recorded(scores.detach(), bound)
+                    names = list(seen)
+                    rows.append(_columns(seen))
+                step += 1
+            bar.update(len(block))
+            record.append(torch.stack(rows).cpu())
+            if not seen["mi"].isfinite().any():
+                break  # nobody is left
+    probe_steps = np.arange(0, len(probes)) * probe_every
+    looked = torch.stack(probes).cpu().numpy() if probes else np.empty((0, len(members), 0))
+    history = History(
+        _tidy(members, np.arange(steps), _padded(record, steps), names),
+        _tidy(members, probe_steps, looked, probed),
     )
-    return History(terms, _tidy(members, np.array([s for s, _ in probes]), probed[:, back], names))
+    return Trained(history, critic)
+
+
+def _columns(quantities: Mapping[str, Tensor]) -> Tensor:
+    """Named quantities (M,) as one tensor (M, names)."""
+    return torch.stack([x.to(torch.float32) for x in quantities.values()], -1)
+
+
+def _padded(blocks: Sequence[Tensor], steps: int) -> np.ndarray:
+    """(steps, M, names); NaN after the block at which nobody was left."""
+    record = torch.cat(list(blocks)).numpy()
+    missing = np.full((steps - len(record), *record.shape[1:]), np.nan, dtype=record.dtype)
+    return np.concatenate([record, missing])
 
 
 def _tidy(
@@ -170,7 +204,7 @@ def run(
     }
 
     def compute() -> dict[str, pd.DataFrame]:
-        history = train(task, members, steps, label=name, **settings)
+        history = train(task, members, steps, label=name, **settings).history
         return {"terms": history.terms, "probes": history.probes}
 
     return History(**cached(name, config, "training", compute))

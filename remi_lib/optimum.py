@@ -1,0 +1,112 @@
+"""The optimum oracle: where a loss ends if training is perfect.
+
+On a problem where a pair either shares its label or does not, a critic has two values to choose:
+T on joint cells and T off them.  The objective is then a function of two numbers, and its
+maximum over them, with exact sums over a law of tables, is the best that any network can do.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from scipy.optimize import minimize
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from remi_lib.losses import Loss
+from remi_lib.scores import Scores, class_pairs, same_label_pairs, support_counts
+
+
+class Optimum(NamedTuple):
+    """The two-valued critic that maximises an objective, and what is read there (nats)."""
+
+    mi: float
+    joint_value: float
+    other_value: float
+    product_term: float
+    penalty: float
+    objective: float
+
+
+class Law(NamedTuple):
+    """Tables (n, R, K) whose values are 1 on joint cells and 0 off them, and how likely each is."""
+
+    tables: Scores
+    probability: Tensor
+
+
+def one_hot_law(symbols: int) -> Law:
+    """The one-hot problem under its exact measures."""
+    eye = torch.eye(symbols, dtype=torch.float64)
+    return _certain(support_counts(eye, eye, torch.ones_like(eye)))
+
+
+def supervised_law(classes: int) -> Law:
+    """SLB with balanced labels: one row per class."""
+    return _certain(class_pairs(torch.eye(classes, dtype=torch.float64), torch.arange(classes)))
+
+
+def _certain(table: Scores) -> Law:
+    return Law(Scores(*(x.unsqueeze(0) for x in table)), torch.ones(1, dtype=torch.float64))
+
+
+def contrastive_law(class_counts: ArrayLike, batch: int, draws: int = 20_000, seed: int = 0) -> Law:
+    """CLB's in-batch law: batches drawn without replacement from a set with these class counts.
+
+    Only how many images share a label matters, so equal label compositions are one table (42 of
+    them at batch 10 from 10 classes).
+    """
+    counts = np.asarray(class_counts)
+    drawn = np.random.default_rng(seed).multivariate_hypergeometric(counts, batch, size=draws)
+    kinds, times = np.unique(np.sort(drawn, axis=1), axis=0, return_counts=True)
+    labels = torch.from_numpy(np.stack([np.repeat(np.arange(len(counts)), k) for k in kinds]))
+    table = same_label_pairs(one_hot(labels, len(counts)).double(), labels)
+    return Law(table, torch.from_numpy(times / draws))
+
+
+def optimum(
+    loss: Loss,
+    law: Law,
+    nonnegative: bool = False,
+    largest: float = 50.0,
+    reading: Loss | None = None,
+) -> Optimum:
+    """Maximise the mean objective of ``loss`` over the tables of a ``law``, exact sums.
+
+    Args:
+        loss: any of :func:`~remi_lib.losses.make_loss`, with float settings.
+        law: of the tables that a batch can be.
+        nonnegative: the critic cannot fall below 0, as an inner product of ReLU features.
+        largest: bound on |T|, which stands for infinity where the supremum is not attained.
+        reading: the loss whose MI is reported at the optimum; ``loss`` itself if None.
+
+    Returns:
+        The best of several starts of L-BFGS-B; :class:`Optimum` of mean values over the law.
+    """
+    low = 0.0 if nonnegative else -largest
+
+    def table(x: Tensor) -> Scores:
+        return law.tables.map(x[1] + (x[0] - x[1]) * law.tables.values)
+
+    def mean(x: Tensor) -> Tensor:
+        return (x * law.probability).sum()
+
+    def negative(point: np.ndarray) -> tuple[float, np.ndarray]:
+        x = torch.tensor(point, dtype=torch.float64, requires_grad=True)
+        value = -mean(loss(table(x)).objective)
+        (gradient,) = torch.autograd.grad(value, x)
+        return value.item(), gradient.numpy()
+
+    bounds = [(low, largest)] * 2
+    found = [
+        minimize(negative, start, jac=True, method="L-BFGS-B", bounds=bounds, tol=1e-12)
+        for start in ([1.0, 0.5], [3.0, max(low, -2.0)], [8.0, max(low, -8.0)])
+    ]
+    best = torch.tensor(min(found, key=lambda result: result.fun).x)
+    at = loss(table(best))
+    read = at if reading is None else reading(table(best))
+    terms = (mean(x).item() for x in (at.product_term, at.penalty, at.objective))
+    return Optimum(mean(read.mi).item(), *best.tolist(), *terms)

@@ -1,0 +1,155 @@
+"""A list of runs in, a finished list of results out.
+
+Every result is one folder of tables in the cache, keyed by the run's configuration and the code
+that computes it, and appears only when it is whole.  So a sweep that was interrupted, anywhere
+and in any way, goes on with what is missing, and two notebooks that ask for the same run share it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+import pandas as pd
+import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from remi_lib.benchmark import Run, execute
+from remi_lib.progress import progress, say
+from remi_lib.store import cache_dir, config_key, locked, read_tables, write_tables
+
+ATTEMPTS = 3  # rounds over what is missing, after workers died
+Engine = Callable[[Sequence[Sequence[Run]], str, int | None], Iterator[int]]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Finished runs as three tidy tables, each with the run's number and settings as columns.
+
+    ``summary``: a row a run.  ``epochs``: a row a run and epoch, means over its batches.
+    ``batches``: a row a run and batch, ``split`` "train" (the last epoch, as it was trained) or
+    "test" (held out).
+    """
+
+    summary: pd.DataFrame
+    epochs: pd.DataFrame
+    batches: pd.DataFrame
+
+
+def sweep(
+    name: str,
+    runs: Sequence[Run],
+    *,
+    engine: str | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    stack: int = 12,
+) -> Results:
+    """Finish the runs and return all their results.
+
+    Args:
+        name: of the progress bar.
+        engine: "local" (worker processes) or "ray" (a cluster, see :mod:`remi_lib.cluster`);
+            the environment's ENGINE, or local, if None.
+        device: of every worker.
+        workers: local processes, single-threaded each; one per core if None.
+        stack: at most so many runs of equal company are trained as one batched model.
+
+    Raises:
+        ValueError: an engine that does not exist.
+        RuntimeError: runs are still missing after their workers died :data:`ATTEMPTS` times.
+    """
+    engine = engine or os.environ.get("ENGINE") or "local"
+    if engine not in ENGINES:
+        raise ValueError(f"engine: {engine!r} is not allowed; one of {', '.join(ENGINES)}")
+    runs = list(dict.fromkeys(runs))
+    missing = [run for run in runs if not _is_done(run)]
+    say(f"{name}: {len(runs)} runs, {len(runs) - len(missing)} from the cache")
+    bar = progress(len(missing), name, unit="run") if missing else None
+    for _ in range(ATTEMPTS):
+        if not missing:
+            break
+        for finished in ENGINES[engine](chunks(missing, stack), device, workers):
+            if bar is not None:
+                bar.update(finished)
+        missing = [run for run in missing if not _is_done(run)]
+    if bar is not None:
+        bar.close()
+    if missing:
+        raise RuntimeError(
+            f"{name}: {len(missing)} runs are missing after {ATTEMPTS} attempts, the first: "
+            f"{missing[0].columns()}; out of memory? Lower `stack` or `workers` and run again"
+        )
+    return load(runs)
+
+
+def folder_of(run: Run) -> Path:
+    """Where a run's result is kept."""
+    return cache_dir() / "runs" / config_key(run.config, "benchmark")
+
+
+def _is_done(run: Run) -> bool:
+    return (folder_of(run) / "config.json").is_file()
+
+
+def load(runs: Sequence[Run]) -> Results:
+    """The results of finished runs; an unreadable one is computed again."""
+    tables: dict[str, list[pd.DataFrame]] = {"summary": [], "epochs": [], "batches": []}
+    for number, run in enumerate(runs):
+        found = read_tables(folder_of(run))
+        if found is None:
+            found = finish([run])[0]
+        settings = {"run": number, **run.columns()}
+        for key, table in found.items():
+            columns = pd.DataFrame([settings] * len(table))
+            tables[key].append(pd.concat([columns, table.reset_index(drop=True)], axis=1))
+    return Results(**{key: pd.concat(parts, ignore_index=True) for key, parts in tables.items()})
+
+
+def chunks(runs: Sequence[Run], stack: int) -> list[list[Run]]:
+    """Runs of equal company in groups of at most ``stack``, the longest groups first."""
+    companies: dict[tuple, list[Run]] = {}
+    for run in runs:
+        companies.setdefault(run.company, []).append(run)
+    cut: list[list[Run]] = []
+    for company in companies.values():
+        size = 1 if company[0].task.net == "resnet18" else stack
+        cut += [company[i : i + size] for i in range(0, len(company), size)]
+    return sorted(cut, key=lambda group: -len(group) * group[0].epochs)
+
+
+def finish(runs: Sequence[Run], device: str = "auto", label: str | None = None) -> list[dict]:
+    """Compute and keep what is missing of one chunk; another process may do the same meanwhile."""
+    with locked(*(folder_of(run) for run in runs)):
+        found = {run: read_tables(folder_of(run)) for run in runs}
+        missing = [run for run, tables in found.items() if tables is None]
+        if missing:
+            for run, tables in zip(missing, execute(missing, device, label), strict=True):
+                write_tables(folder_of(run), tables, run.config)
+                found[run] = tables
+    return [found[run] or {} for run in runs]
+
+
+def _work(runs: Sequence[Run], device: str, cache: Path) -> int:
+    # Worker processes outlive a sweep, and with it the environment they were started in.
+    os.environ["REMI_CACHE"] = str(cache)
+    torch.set_num_threads(1)
+    first = runs[0]
+    finish(runs, device, f"{first.task.benchmark} seed {first.member.seed} ({len(runs)} runs)")
+    return len(runs)
+
+
+def _local(groups: Sequence[Sequence[Run]], device: str, workers: int | None) -> Iterator[int]:
+    """Worker processes on this machine; a dead one ends the round, the next takes the rest."""
+    count = min(workers or joblib.cpu_count(), len(groups))
+    parallel = joblib.Parallel(count, return_as="generator_unordered", batch_size=1)
+    try:
+        yield from parallel(joblib.delayed(_work)(group, device, cache_dir()) for group in groups)
+    except TerminatedWorkerError as error:
+        say(f"a worker died ({str(error).splitlines()[0]}); going on with what is missing")
+
+
+ENGINES: dict[str, Engine] = {"local": _local}
