@@ -20,7 +20,13 @@ export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 export JUPYTER_PREFER_ENV_PATH := 1
 export PYTHONHASHSEED := 0
-NBVAL := -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=3000
+NBVAL := -q -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=3000 \
+	--nbval-sanitize-with tests/nbval.cfg
+
+# A check draws into build/nbval and compares with the committed figures.
+CHECKED := REMI_FIGURES=$(CURDIR)/build/nbval REMI_REFERENCE=$(CURDIR)/figures \
+	REMI_PROGRESS=$(CURDIR)/build/check.log IPYTHONDIR=$(CURDIR)/build/ipython
+JOBS ?= 2
 
 .PHONY: all env figures report test unit check bench data refresh lock lint clean distclean help
 
@@ -50,14 +56,16 @@ $(shell echo $(1) | sed 's/^[0-9]*_//'): $(OUT)/$(1).ipynb
 endef
 $(foreach name,$(NAMES),$(eval $(call alias,$(name))))
 
-test: unit check ## unit tests, then nbval, then the numbers against the committed ones
+test: lint unit check ## static checks, unit tests, then nbval, then the numbers
 
 unit: $(STAMP) ## unit tests, notebook and parameter contracts
 	$(PY) -m pytest tests --ignore=tests/test_artifacts.py
 
 check: $(STAMP) ## nbval: run the committed notebooks and compare them and their numbers
-	rm -rf build/nbval
-	REMI_FIGURES=$(CURDIR)/build/nbval $(PY) -m pytest -q $(NBVAL) $(NAMES:%=notebooks/%.ipynb)
+	rm -rf build/nbval build/check.log && mkdir -p build
+	@echo "running every notebook; progress: tail -f build/check.log"
+	$(CHECKED) $(PY) -m pytest $(NBVAL) -n $(JOBS) --dist loadfile $(STORIES:%=notebooks/%.ipynb)
+	$(CHECKED) $(PY) -m pytest $(NBVAL) notebooks/11_report.ipynb
 	$(PY) -m pytest tests/test_artifacts.py
 
 bench: $(STAMP) ## speed of the engines against plain loops, measured in one run
@@ -66,11 +74,12 @@ bench: $(STAMP) ## speed of the engines against plain loops, measured in one run
 data: $(STAMP) ## download CIFAR-10, CIFAR-100 and MNIST into data/, verified
 	$(PY) -m remi_lib.datasets
 
-refresh: all ## copy the executed notebooks back into notebooks/ for committing
+refresh: all ## copy the executed notebooks into notebooks/ and the results into README.md
 	$(PY) -m remi_lib.notebooks refresh
+	$(PY) -m remi_lib.report
 
 lint: $(STAMP) ## ruff and mypy
-	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy remi_lib
+	$(VENV)/bin/ruff check -q . && $(VENV)/bin/ruff format -q --check . && $(VENV)/bin/mypy remi_lib
 
 lock: ## resolve requirements.txt afresh into constraints.txt
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -1,0 +1,24 @@
+"""Every test runs single-threaded and writes nothing into the checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path, monkeypatch) -> None:
+    """The cache and the figures of a test are its own."""
+    for variable, folder in (("REMI_CACHE", "cache"), ("REMI_FIGURES", "figures")):
+        monkeypatch.setenv(variable, str(tmp_path / folder))
+    for variable in ("REMI_REFERENCE", "REMI_PROGRESS", "ENGINE"):
+        monkeypatch.delenv(variable, raising=False)

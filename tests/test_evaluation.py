@@ -1,0 +1,122 @@
+"""Averages, all-pairs statistics, accuracies and intervals against known answers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from remi_lib import make_loss, same_label_pairs
+from remi_lib.evaluation import (
+    all_pairs_statistics,
+    batch_statistics,
+    class_accuracy,
+    micro,
+    neighbour_accuracy,
+    windowed,
+)
+from remi_lib.intervals import fraction_interval, interval, mean_interval, median_interval
+from remi_lib.losses import dv, nwj, tuba
+
+
+def batches(n: int = 12):
+    """n small batches of one critic, as tables and as their statistics."""
+    generator = torch.Generator().manual_seed(0)
+    g = torch.randn(n, 6, 3, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, 2, (n, 6), generator=generator)
+    scores = same_label_pairs(g, labels)
+    return scores, batch_statistics(scores)
+
+
+@pytest.mark.parametrize("bound", [dv, nwj, tuba])
+def test_micro_pools_every_pair(bound):
+    scores, seen = batches()
+    joint = scores.values[scores.log_joint > -math.inf].mean()
+    product = scores.values[scores.log_product.expand_as(scores.values) > -math.inf]
+    log_mean = product.exp().mean().log()
+    expected = {dv: joint - log_mean, nwj: joint - (log_mean - 1).exp()}
+    expected[tuba] = joint - log_mean.exp() + 1
+    ours = micro(bound, seen.joint, seen.log_partition, seen.pairs)
+    assert ours.item() == pytest.approx(expected[bound].item())
+
+
+def test_windows_span_macro_to_micro():
+    scores, seen = batches()
+    macro = dv(scores).mi.mean()
+    assert windowed(dv, seen.joint, seen.log_partition, 1).item() == pytest.approx(macro.item())
+    whole = micro(dv, seen.joint, seen.log_partition)
+    assert windowed(dv, seen.joint, seen.log_partition, 12).item() == pytest.approx(whole.item())
+    with pytest.raises(ValueError, match="window: 13"):
+        windowed(dv, seen.joint, seen.log_partition, 13)
+
+
+def test_micro_is_biased_by_drift_and_macro_is_not():
+    """Theorem 6 as it is: a constant per batch moves micro, per-batch DV does not see it."""
+    scores, seen = batches()
+    drift = torch.linspace(-3, 3, 12, dtype=torch.float64)
+    shifted = scores.map(scores.values + drift[:, None, None])
+    torch.testing.assert_close(dv(shifted).mi, dv(scores).mi)
+    moved = micro(dv, seen.joint + drift, seen.log_partition + drift)
+    assert abs(moved - micro(dv, seen.joint, seen.log_partition)).item() > 0.1
+
+
+@pytest.mark.parametrize("block", [1, 4, 100])
+def test_all_pairs_in_blocks_equal_the_whole_table(block):
+    g = torch.randn(2, 11, 4, dtype=torch.float64)
+    labels = torch.arange(11) % 3
+    tau = torch.tensor([math.inf, 0.7], dtype=torch.float64)
+    ours = all_pairs_statistics(g, labels, tau, block)
+    whole = batch_statistics(same_label_pairs(g, labels).clip(tau))
+    for name, value in whole._asdict().items():
+        torch.testing.assert_close(getattr(ours, name), value, msg=name)
+
+
+def test_accuracies():
+    logits = torch.tensor([[[2.0, 1.0], [0.0, 1.0], [math.nan, 9.0], [3.0, 0.0]]])
+    assert class_accuracy(logits, torch.tensor([0, 1, 1, 1])).item() == 0.5
+    bank = torch.tensor([[1.0, 0.0], [0.0, 1.0], [3.0, 0.1]])
+    queries = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    kinds = torch.tensor([0, 1, 2])
+    # The largest inner product wins, not the nearest direction.
+    assert neighbour_accuracy(queries, torch.tensor([2, 1]), bank, kinds, block=1).item() == 1
+    assert neighbour_accuracy(queries, torch.tensor([0, 1]), bank, kinds).item() == 0.5
+
+
+def test_mean_interval_is_students():
+    x = [1.0, 2.0, 3.0, 4.0, 5.0]
+    half = 2.7764451 * np.std(x, ddof=1) / math.sqrt(5)
+    assert mean_interval(x) == pytest.approx((3, 3 - half, 3 + half))
+    with pytest.raises(ValueError, match="finite"):
+        mean_interval([1.0, math.inf])
+
+
+def test_mean_interval_covers():
+    generator = np.random.default_rng(0)
+    samples = generator.normal(size=(2000, 5))
+    hits = [low <= 0 <= high for _, low, high in map(mean_interval, samples)]
+    assert np.mean(hits) == pytest.approx(0.95, abs=0.02)
+
+
+def test_median_interval_is_of_order_statistics():
+    assert median_interval(range(10)) == (4.5, 1, 8)
+    assert median_interval([0, 1, 2, 3, math.inf])[2] == math.inf
+    assert interval([0.0, 1.0, math.inf]) == (1.0, 0.0, math.inf)
+    with pytest.raises(ValueError, match="no NaN"):
+        median_interval([0.0, math.nan])
+
+
+def test_fraction_interval_is_wilsons():
+    low, high = fraction_interval([False] * 10)[1:]
+    assert (low, high) == pytest.approx((0, 0.2775), abs=1e-4)
+
+
+def test_statistics_determine_every_reading():
+    """The readings of a batch and of its stored statistics are the same numbers."""
+    scores, seen = batches(1)
+    for name, bound in (("mine", dv), ("nwj", nwj), ("tuba", tuba)):
+        stored = micro(bound, seen.joint, seen.log_partition)
+        assert stored.item() == pytest.approx(make_loss(name)(scores).mi.item())
+    infonce = make_loss("infonce")(scores).mi
+    assert (seen.joint - seen.row_term).item() == pytest.approx(infonce.item())
