@@ -78,10 +78,13 @@ DATASETS: dict[str, str] = {
     "digits": "digits (stand-in for CIFAR-10)",
     "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100",
+    "staircase_small": "Gaussian staircase, reduced (batch 32, width 64, 300 steps a level)",
+    "staircase": "Gaussian staircase, the paper's size",
     "textures": "generated textures (stand-in for ImageNet)",
     "imagenet": "ImageNet",
 }
 NEEDS = {name: f"{DATASETS[name]} and a GPU" for name in ("cifar10", "cifar100", "imagenet")}
+NEEDS["staircase"] = "a GPU"
 
 
 @cache

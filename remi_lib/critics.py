@@ -44,6 +44,7 @@ class ConcatCritic(nn.Module):
         x_dim, y_dim: input widths.
         hidden: widths of the hidden layers; (64,) in the one-hot problem, (256, 256) in Fig 7.
         output_bias: the one-hot critic has none.
+        second_head: a second scalar on the last hidden layer (``scores.with_head``).
         init: fills one member's parameter in place, see :func:`torch_default`.
     """
 
@@ -55,6 +56,7 @@ class ConcatCritic(nn.Module):
         hidden: Sequence[int] = (64,),
         output_bias: bool = False,
         init: Init = torch_default,
+        second_head: bool = False,
     ) -> None:
         super().__init__()
         widths = [x_dim + y_dim, *hidden, 1]
@@ -69,23 +71,31 @@ class ConcatCritic(nn.Module):
             self.weights.append(nn.Parameter(torch.stack(weight)))
             if with_bias:
                 self.biases.append(nn.Parameter(torch.stack(bias)))
+        self.second: nn.Parameter | None = None
+        if second_head:  # drawn last: the first head does not depend on whether there is one
+            heads = [init(torch.empty(widths[-2], 1), widths[-2], g) for g in generators]
+            self.second = nn.Parameter(torch.stack(heads))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Scores (M, n, m) of x (M or 1, n, x_dim) with y (M or 1, m, y_dim)."""
+        return self.heads(x, y)[0]
+
+    def heads(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The scores, and the second head's output (M, n, m) or None."""
         first = self.weights[0]
         h_x = x @ first[:, : self.x_dim] + self.biases[0].unsqueeze(1)
         h_y = y @ first[:, self.x_dim :]
         h = relu_(h_x.unsqueeze(2) + h_y.unsqueeze(1))
         members, n, m, _ = h.shape
         h = h.view(members, n * m, -1)
-        for layer in range(1, len(self.weights)):
-            if layer < len(self.biases):
-                h = torch.baddbmm(self.biases[layer].unsqueeze(1), h, self.weights[layer])
-            else:
-                h = h @ self.weights[layer]
-            if layer < len(self.weights) - 1:
-                h = relu_(h)
-        return h.view(members, n, m)
+        last = len(self.weights) - 1
+        for layer in range(1, last):
+            h = relu_(torch.baddbmm(self.biases[layer].unsqueeze(1), h, self.weights[layer]))
+        scores = h @ self.weights[last]
+        if last < len(self.biases):
+            scores = scores + self.biases[last].unsqueeze(1)
+        second = None if self.second is None else (h @ self.second).view(members, n, m)
+        return scores.view(members, n, m), second
 
 
 class StackedConvNet(nn.Module):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from remi_lib.scores import Scores
+from remi_lib.scores import Scores, split_head
 
 Number = float | Tensor
 Variant = Literal["paper", "official"]
@@ -92,6 +92,71 @@ def js(scores: Scores, mi_shift: float = 0.0) -> Terms:
     return Terms(joint, product, product, mi, joint - product)
 
 
+# Later rivals, each on the same table.  Not of the paper; optional rows of Fig 7.
+
+
+def smile_js(scores: Scores, tau: float = 5.0) -> Terms:
+    """Song & Ermon 2020: trained by JS, read by DV with the product term clipped to tau."""
+    read = dv(scores)
+    clipped = scores.clip(tau).log_mean_exp()
+    terms = _terms(read.joint_term, clipped)
+    return terms._replace(objective=js(scores).objective)
+
+
+def gan_dime(scores: Scores) -> Terms:
+    """Letizia et al. 2024, GAN-DIME: trained by JS, whose T* is log dP/dQ, and read as E_P[T]."""
+    return js(scores)._replace(mi=scores.joint_mean())
+
+
+def i_alpha(scores: Scores, alpha: float = 0.01) -> Terms:
+    """Poole et al. 2019, I_alpha: TUBA with baseline a(x) = alpha E_{Q(.|x)}[e^T] + 1 - alpha.
+
+    Between TUBA (alpha 0, high variance) and InfoNCE (alpha 1, high bias); at most
+    log(K / alpha).  The mean over Q(.|x) leaves the joint pair out, as the table's Q does.
+    """
+    floor = torch.full_like(scores.values[..., :1], math.log1p(-alpha))
+    log_a = torch.logaddexp(math.log(alpha) + scores.rows().unsqueeze(-1), floor)
+    normalised = scores.map(scores.values - log_a)
+    return tuba(normalised)
+
+
+def flo(scores: Scores) -> Terms:
+    """Guo et al. 2022, FLO: 1 - E_P[u + e^(log E_{Q(.|x)}[e^T] - T - u)], u a second head.
+
+    At u* = log E_{Q(.|x)}[e^T] - T it is the leave-one-out contrastive bound.  Needs a table made
+    by :func:`~remi_lib.scores.with_head`.
+    """
+    table, u = split_head(scores)
+    log_ratio = table.rows().unsqueeze(-1) - table.values
+    bound = table.map(1 - u - (log_ratio - u).exp()).joint_mean()
+    return _terms(bound, torch.zeros_like(bound))
+
+
+class EmaMine:
+    """Belghazi et al. 2018: MINE whose gradient divides by a moving average of E_Q[e^T].
+
+    The reading is DV; of the objective only the gradient has a meaning.  The average (in
+    logarithms, one per member) is the only state, so each training needs its own instance.
+    """
+
+    def __init__(self, rate: float = 0.01) -> None:
+        self.rate = rate
+        self.log_average: Tensor | None = None
+
+    def __call__(self, scores: Scores) -> Terms:
+        terms = dv(scores)
+        now = terms.product_term.detach()
+        if self.log_average is None:
+            self.log_average = now.clone()
+        elif torch.is_grad_enabled():
+            mixed = torch.logaddexp(
+                self.log_average + math.log1p(-self.rate), now + math.log(self.rate)
+            )
+            self.log_average.copy_(mixed)
+        corrected = (terms.product_term - self.log_average).exp()
+        return terms._replace(objective=terms.joint_term - corrected)
+
+
 BoundFunction = Callable[[Scores], Terms]
 BoundOf = Callable[[Scores], Bound]
 
@@ -142,30 +207,43 @@ class Loss:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One row of Table 1: the bound, how the paper's text describes its settings, and the parts."""
+    """One row of Table 1: the bound, how the paper's text describes its settings, and the parts.
+
+    A class in place of a bound has state: every loss made from it gets an instance of its own.
+    """
 
     name: str
     title: str
-    bound: BoundFunction
+    bound: BoundFunction | type[EmaMine]
     loss_settings: str
     penalty_settings: str
     clip_original: bool = False
     clip_regularized: bool = False
+    optimal_shift: float = 0.0  # the optimal critic is log dP/dQ plus this
 
 
 TABLE1: tuple[Recipe, ...] = (
     Recipe("mine", "MINE", dv, "no gradient moving average", "Euclidean distance"),
     Recipe("smile", "SMILE", dv, "clipping", "Euclidean distance", True, True),
     Recipe("infonce", "InfoNCE", infonce, "-", "Euclidean distance"),
-    Recipe("nwj", "NWJ", nwj, "-", "log-Euclidean distance, clipping", False, True),
+    Recipe("nwj", "NWJ", nwj, "-", "log-Euclidean distance, clipping", False, True, 1.0),
     Recipe("tuba", "TUBA", tuba, "a(y) = 1", "log-Euclidean distance, clipping", False, True),
     Recipe("js", "JS", js, "MI estimated with NWJ", "Euclidean distance"),
+)
+
+# Estimators that came before or after the paper, with their source; they have no twin.
+RIVALS: tuple[Recipe, ...] = (
+    Recipe("mine_ema", "MINE (EMA)", EmaMine, "Belghazi et al. 2018", "-"),
+    Recipe("smile_js", "SMILE (JS gradient)", smile_js, "Song & Ermon 2020", "-"),
+    Recipe("i_alpha", "I_alpha", i_alpha, "Poole et al. 2019", "-"),
+    Recipe("flo", "FLO", flo, "Guo et al. 2022", "-"),
+    Recipe("gan_dime", "GAN-DIME", gan_dime, "Letizia et al. 2024", "-"),
 )
 
 FAMILIES: tuple[str, ...] = tuple(row.name for row in TABLE1)
 LOSSES: tuple[str, ...] = FAMILIES + tuple("re" + name for name in FAMILIES)
 
-_RECIPES = {row.name: row for row in TABLE1}
+_RECIPES = {row.name: row for row in TABLE1 + RIVALS}
 # Where the authors' code anchors another quantity than the text: Eq. 15 has log E_Q[e^(T-1)],
 # the code log E_Q[e^T], whose zero is not the optimum of NWJ.
 _OFFICIAL_ANCHORS: dict[str, Callable[[Terms], Tensor]] = {"nwj": lambda terms: terms.anchor + 1}
@@ -176,11 +254,17 @@ _OFFICIAL_TARGETS: dict[str, float] = {"js": 1.0}
 def split_name(name: str) -> tuple[str, bool]:
     """("renwj") -> ("nwj", True): the family and whether the loss is regularised.
 
-    Raises ValueError for a name that is none of :data:`LOSSES`.
+    Raises ValueError for a name that is neither in :data:`LOSSES` nor in :data:`RIVALS`.
     """
-    if name not in LOSSES:
-        raise ValueError(f"loss: no loss is called {name!r}; allowed: {', '.join(LOSSES)}")
+    if name not in LOSSES and name not in _RECIPES:
+        allowed = [*LOSSES, *(row.name for row in RIVALS)]
+        raise ValueError(f"loss: no loss is called {name!r}; allowed: {', '.join(allowed)}")
     return (name, False) if name in _RECIPES else (name.removeprefix("re"), True)
+
+
+def optimal_shift(name: str) -> float:
+    """The optimal critic of a loss is log dP/dQ plus this constant (0 among MINE's many)."""
+    return _RECIPES[split_name(name)[0]].optimal_shift
 
 
 def title(name: str) -> str:
@@ -202,7 +286,7 @@ def make_loss(
     """One of the twelve losses of Table 1, as a function from :class:`Scores` to :class:`Bound`.
 
     Args:
-        name: one of :data:`LOSSES`.
+        name: one of :data:`LOSSES`, or of :data:`RIVALS`.
         weight: lambda >= 0 of the penalty; 0.1 if not given.  Only for the regularised losses.
         target: C, what the anchored second term is drawn to, on the penalty's scale; 0 if not
             given (1 for ReJS in the authors' benchmark code, ``variant="official"``).
@@ -245,7 +329,7 @@ def make_loss(
     if clip == "product" and family != "smile":
         raise ValueError(f"clip: 'product' is an option of SMILE and ReSMILE, not of {name}")
 
-    bound = recipe.bound
+    bound: BoundFunction = recipe.bound() if isinstance(recipe.bound, type) else recipe.bound
     if mi_shift != 0.0:
         if family != "js":
             raise ValueError(f"mi_shift: only JS and ReJS are read by another bound, not {name}")

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from remi_lib.intervals import Estimate
-from remi_lib.losses import FAMILIES, LOSSES, split_name, title
+from remi_lib.losses import FAMILIES, LOSSES, make_loss, split_name, title
 
 # One hue per family, colour-blind safe; the regularised twin shares it.
 COLOURS: Mapping[str, str] = dict(
@@ -150,12 +150,19 @@ def table(columns: Mapping[str, pd.DataFrame], index: str) -> pd.DataFrame:
 
 
 def member_names(frame: pd.DataFrame) -> pd.Series:
-    """The printed name of each row's member: "ReNWJ", "ReNWJ, official", "ReNWJ, no clip"."""
+    """The printed name of each row's member: "ReNWJ", "ReNWJ, official", "NWJ, clipped"."""
     names = frame["loss"].map(title)
-    if "variant" in frame:
-        names = names.where(frame["variant"] == "paper", names + ", " + frame["variant"])
+    clipped = frame["loss"].map(lambda loss: make_loss(loss).tau is not None)
+    for column, value, suffix in (
+        ("variant", "official", "official"),
+        ("clip", "product", "product term clipped"),
+        ("tau", np.inf, "no clip"),
+    ):
+        if column in frame:
+            names = names.where(frame[column] != value, names + f", {suffix}")
     if "tau" in frame:
-        names = names.where(frame["tau"] != np.inf, names + ", no clip")
+        extra = np.isfinite(frame["tau"].astype(float)) & ~clipped
+        names = names.where(~extra, names + ", clipped")
     return names
 
 
@@ -268,3 +275,56 @@ def _dot(ax: Axes, row: pd.Series, y: float, hue: str, filled: bool) -> None:
 def reference_x(ax: Axes, value: float, label: str | None = None) -> None:
     """A vertical line for a known value."""
     ax.axvline(value, color="black", lw=0.9, ls=":", label=label)
+
+
+def staircase(
+    terms: pd.DataFrame, truth: pd.Series, caps: Mapping[str, pd.Series], log_batch: float
+) -> Figure:
+    """Fig 7: a panel per family; raw estimate faint, moving average bold, true MI in black.
+
+    ``caps``: what a clipped loss can read at most, by family, indexed by step.
+    """
+    figure, axes = panels(len(FAMILIES), columns=3, height=2.2, sharex=True, sharey=True)
+    top = truth.max()
+    for ax, family in zip(axes, FAMILIES, strict=True):
+        for loss, hue in ((family, "0.45"), ("re" + family, colour(family))):
+            run = terms[terms["loss"] == loss]
+            ax.plot(run["step"], run["mi"], color=hue, lw=0.4, alpha=0.3)
+            ax.plot(run["step"], run["ema"], color=hue, lw=1.5, label=title(loss))
+        ax.step(truth.index, truth, color="black", lw=1)
+        if family == "infonce":
+            reference(ax, log_batch, "log K")
+        if family in caps:
+            label = f"cap of clipped {title('re' + family)}"
+            ax.step(
+                caps[family].index, caps[family], color=colour(family), lw=1, ls=":", label=label
+            )
+        ax.set(
+            ylim=(-0.25 * top, 1.5 * top), title=title(family), xlabel="step", ylabel="MI (nats)"
+        )
+        ax.legend(loc="upper left", fontsize="x-small")
+        ax.label_outer()
+    return figure
+
+
+def level_errors(table: pd.DataFrame, quantity: str = "rmse") -> Figure:
+    """An error against the true MI, a panel per family: original, regularised, and their oracles.
+
+    Mean over seeds with its range; ``kind`` is "learned" or "oracle".
+    """
+    figure, axes = panels(len(FAMILIES), columns=3, height=2.0, sharex=True, sharey=True)
+    for ax, family in zip(axes, FAMILIES, strict=True):
+        for loss, ls in ((family, "-"), ("re" + family, "--")):
+            for kind, hue in (("learned", colour(family)), ("oracle", "0.5")):
+                own = table[(table["loss"] == loss) & (table["kind"] == kind)]
+                grouped = own.groupby("true_mi")[quantity]
+                low, high = grouped.min(), grouped.max()
+                ax.fill_between(low.index, low, high, color=hue, alpha=0.15, lw=0)
+                ax.plot(grouped.mean(), ls, color=hue, marker="o", ms=3)
+        ax.set(title=title(family), xlabel="true MI (nats)", ylabel=f"{quantity.upper()} (nats)")
+        ax.set_yscale("log")
+        ax.label_outer()
+    kinds = (("original", "0.2", "-"), ("regularised", "0.2", "--"), ("exact critic", "0.6", "-"))
+    handles = [mpl.lines.Line2D([], [], color=c, ls=ls, label=name) for name, c, ls in kinds]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    return figure

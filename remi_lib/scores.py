@@ -57,14 +57,17 @@ class Scores(NamedTuple):
         """log E_Q[e^T] (...), finite for every finite T."""
         return logsumexp(_weigh(self.values, self.log_product), (-2, -1))
 
-    def row_log_mean_exp(self) -> Tensor:
-        """Mean over joint pairs (i, j) of log E_{Q(.|i)}[e^T], the second term of InfoNCE (...).
+    def rows(self) -> Tensor:
+        """log E_{Q(.|i)}[e^T] of each row i (..., R), Q restricted to the row; -inf if unseen."""
+        mass = logsumexp(self.log_product, -1).nan_to_num(neginf=0.0)
+        return logsumexp(_weigh(self.values, self.log_product), -1) - mass
 
-        Q(.|i) is Q restricted to row i.  A row that Q does not see adds nothing.
+    def row_log_mean_exp(self) -> Tensor:
+        """Mean over joint pairs (i, j) of :meth:`rows` i, the second term of InfoNCE (...).
+
+        A row that Q does not see adds nothing.
         """
-        rows = logsumexp(_weigh(self.values, self.log_product), -1) - logsumexp(
-            self.log_product, -1
-        ).nan_to_num(neginf=0.0)
+        rows = self.rows()
         weight = self.log_joint.exp().sum(-1)
         return torch.where((weight > 0) & (rows > NEG_INF), rows, 0.0).mul(weight).sum(-1)
 
@@ -80,6 +83,31 @@ class Scores(NamedTuple):
         """T clipped to [-tau, tau]; a tensor ``tau`` (...) gives each member its own threshold."""
         limit = cells(torch.as_tensor(tau, dtype=self.values.dtype, device=self.values.device))
         return self.map(self.values.clamp(-limit, limit))
+
+
+def with_head(scores: Scores, head: Tensor) -> Scores:
+    """A second output of the critic (..., R, K) below the first, as cells without mass.
+
+    No measure sees these cells, so every bound reads the table (..., 2R, K) as before; a bound
+    that learns its own normaliser (FLO) finds it there, see :func:`split_head`.
+    """
+    values = torch.cat([scores.values, head], -2)
+    unseen = [
+        torch.cat([mass, torch.full_like(mass, NEG_INF)], -2)
+        for mass in (scores.log_joint, scores.log_product)
+    ]
+    return Scores(values, *unseen)
+
+
+def split_head(scores: Scores) -> tuple[Scores, Tensor]:
+    """The table and the second head that :func:`with_head` put below it.
+
+    Raises ValueError for a table with an odd number of rows.
+    """
+    if scores.values.shape[-2] % 2:
+        raise ValueError(f"split_head: no second head in a table {tuple(scores.values.shape)}")
+    upper, lower = zip(*(x.chunk(2, -2) for x in scores), strict=True)
+    return Scores(*upper), lower[0]
 
 
 def cells(x: Tensor) -> Tensor:

@@ -97,8 +97,8 @@ def code_digest(module: str) -> str:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("remi_lib."):
                 todo.append(str(node.module).removeprefix("remi_lib.").split(".")[0])
         seen[name] = _without_docstrings(tree)
-    # Storing results and showing progress is not computing them.
-    for name in ("store", "progress"):
+    # Storing results, showing progress and using processes is not computing them.
+    for name in ("store", "progress", "parallel"):
         seen.pop(name, None)
     return hashlib.sha256(json.dumps(sorted(seen.items())).encode()).hexdigest()
 

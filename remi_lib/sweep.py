@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import joblib
 import pandas as pd
-import torch
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from remi_lib.benchmark import Run, execute
+from remi_lib.parallel import WorkerDied, unordered
 from remi_lib.progress import progress, say
 from remi_lib.store import cache_dir, config_key, locked, read_tables, write_tables
 
@@ -133,10 +131,7 @@ def finish(runs: Sequence[Run], device: str = "auto", label: str | None = None) 
     return [found[run] or {} for run in runs]
 
 
-def _work(runs: Sequence[Run], device: str, cache: Path) -> int:
-    # Worker processes outlive a sweep, and with it the environment they were started in.
-    os.environ["REMI_CACHE"] = str(cache)
-    torch.set_num_threads(1)
+def _work(runs: Sequence[Run], device: str) -> int:
     first = runs[0]
     finish(runs, device, f"{first.task.benchmark} seed {first.member.seed} ({len(runs)} runs)")
     return len(runs)
@@ -144,12 +139,10 @@ def _work(runs: Sequence[Run], device: str, cache: Path) -> int:
 
 def _local(groups: Sequence[Sequence[Run]], device: str, workers: int | None) -> Iterator[int]:
     """Worker processes on this machine; a dead one ends the round, the next takes the rest."""
-    count = min(workers or joblib.cpu_count(), len(groups))
-    parallel = joblib.Parallel(count, return_as="generator_unordered", batch_size=1)
     try:
-        yield from parallel(joblib.delayed(_work)(group, device, cache_dir()) for group in groups)
-    except TerminatedWorkerError as error:
-        say(f"a worker died ({str(error).splitlines()[0]}); going on with what is missing")
+        yield from unordered(_work, [(group, device) for group in groups], workers)
+    except WorkerDied as error:
+        say(f"a worker died ({error}); going on with what is missing")
 
 
 ENGINES: dict[str, Engine] = {"local": _local}

@@ -10,16 +10,35 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import product
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from remi_lib.critics import ConcatCritic, ImageCritic, ResNet18, StackedConvNet
-from remi_lib.datasets import ImageSet, OneHot, load_images
+from remi_lib.critics import ConcatCritic, ImageCritic, ResNet18, StackedConvNet, normal_init
+from remi_lib.datasets import CorrelatedGaussian, ImageSet, OneHot, load_images
 from remi_lib.evaluation import batch_statistics
-from remi_lib.losses import Bound, BoundOf, Clip, Loss, Variant, make_loss, split_name
-from remi_lib.scores import Scores, class_pairs, same_label_pairs, support_counts
+from remi_lib.losses import (
+    Bound,
+    BoundOf,
+    Clip,
+    Loss,
+    Variant,
+    make_loss,
+    optimal_shift,
+    split_name,
+)
+from remi_lib.scores import (
+    Scores,
+    all_pairs,
+    class_pairs,
+    off_diagonal,
+    same_label_pairs,
+    support_counts,
+    with_head,
+)
 
 BLOCK = 250  # steps drawn at once; part of the random stream's definition
 
@@ -187,6 +206,119 @@ class OneHotTask:
             "off_min": off.amin(-1),
             "off_max": off.amax(-1),
         }
+
+
+class StairBatch(NamedTuple):
+    """Samples of every stream at one step: x and untransformed y (M, B, d), and rho ()."""
+
+    x: Tensor
+    y: Tensor
+    rho: Tensor
+
+
+@dataclass(frozen=True)
+class StaircaseTask:
+    """Section 5.3: correlated Gaussians whose true MI climbs a step every ``each`` steps.
+
+    All B x B pairs of a batch are scored: the diagonal is joint, the rest product; InfoNCE's
+    product is all pairs, so that it is bounded by log B.  The critic is the concatenation MLP of
+    Appendix D.4 with the authors' initialisation.
+    """
+
+    levels: tuple[float, ...] = (2.0, 4.0, 6.0, 8.0, 10.0)
+    each: int = 4000
+    dim: int = 20
+    width: int = 256
+    init_std: float = 0.05
+    transform: str = "identity"
+
+    def __post_init__(self) -> None:
+        for level in self.levels or (0.0,):
+            if not level > 0:
+                raise ValueError(
+                    f"levels: {list(self.levels)} is not allowed; every MI must be > 0"
+                )
+        if self.each < 1 or self.width < 1:
+            raise ValueError(f"each, width: {self.each}, {self.width}; both must be at least 1")
+        CorrelatedGaussian(self.dim, self.transform)
+
+    @property
+    def data(self) -> CorrelatedGaussian:
+        return CorrelatedGaussian(self.dim, self.transform)
+
+    @property
+    def steps(self) -> int:
+        return self.each * len(self.levels)
+
+    def true_mi(self, step: ArrayLike) -> np.ndarray:
+        """The true MI at each step, nats."""
+        return np.asarray(self.levels)[np.asarray(step) // self.each]
+
+    def critic(self, members: Sequence[Member]) -> ConcatCritic:
+        second_head = _two_headed(members)
+        hidden, init = (self.width, self.width), normal_init(self.init_std)
+        seeds = [m.seed for m in members]
+        critic = ConcatCritic(seeds, self.dim, self.dim, hidden, True, init, second_head)
+        # On the critic's device from the start: a captured step cannot copy from the host.
+        critic.register_buffer("contrastive", _contrastive(members), persistent=False)
+        return critic
+
+    def batches(
+        self, members: Sequence[Member], steps: int, device: torch.device
+    ) -> Iterator[list[StairBatch]]:
+        if len({m.batch for m in members}) != 1:
+            raise ValueError("members: a staircase ensemble shares one batch size")
+        rho = torch.tensor([self.data.rho(float(mi)) for mi in self.true_mi(range(steps))])
+        seeds = sorted({m.seed for m in members})
+        streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+        index = torch.tensor([seeds.index(m.seed) for m in members], device=device)
+        for part in rho.split(BLOCK):
+            drawn = [self.data.sample(stream, part, members[0].batch) for stream in streams]
+            x, y = (torch.stack(side, 1).to(device) for side in zip(*drawn, strict=True))
+            own = part.to(device)
+            yield [StairBatch(x[i][index], y[i][index], own[i]) for i in range(len(part))]
+
+    def scores(self, critic: nn.Module, batch: Any, members: Sequence[Member]) -> Scores:
+        assert isinstance(critic, ConcatCritic)
+        t, second = critic.heads(batch.x, self.data.seen(batch.y))
+        return self.table(t, critic.get_buffer("contrastive"), second)
+
+    def table(self, t: Tensor, contrastive: Tensor, second: Tensor | None = None) -> Scores:
+        """Scores (M, B, B) under each member's measures; ``contrastive`` (M,) marks InfoNCE's."""
+        off, everything = off_diagonal(t), all_pairs(t)
+        log_product = torch.where(
+            contrastive[:, None, None], everything.log_product, off.log_product
+        )
+        table = Scores(t, off.log_joint, log_product)
+        return table if second is None else with_head(table, second)
+
+    def exact(self, batch: StairBatch, members: Sequence[Member]) -> Scores:
+        """The batch scored by each member's own optimal critic: log dP/dQ, or that + 1 for NWJ."""
+        ratio = self.data.log_ratio(batch.x, batch.y, batch.rho)
+        shift = torch.tensor([optimal_shift(m.loss) for m in members], device=ratio.device)
+        second = -ratio if _two_headed(members) else None
+        contrastive = _contrastive(members).to(ratio.device)
+        return self.table(ratio + shift[:, None, None], contrastive, second)
+
+    def recorder(self, members: Sequence[Member], device: torch.device) -> Recorder:
+        """The terms, and the statistics from which JS is read in other ways."""
+
+        def record(scores: Scores, bound: Bound) -> dict[str, Tensor]:
+            joint, log_partition = scores.joint_mean(), scores.log_mean_exp()
+            return {**terms(bound), "joint": joint, "log_partition": log_partition}
+
+        return record
+
+    def probe(self, critic: nn.Module, loss: BoundOf) -> Mapping[str, Tensor]:
+        return {}
+
+
+def _contrastive(members: Sequence[Member]) -> Tensor:
+    return torch.tensor([m.family == "infonce" for m in members])
+
+
+def _two_headed(members: Sequence[Member]) -> bool:
+    return any(m.loss == "flo" for m in members)
 
 
 BENCHMARKS = ("slb", "clb")

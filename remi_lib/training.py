@@ -15,7 +15,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from remi_lib.graphs import Replayed
 from remi_lib.losses import stack
+from remi_lib.parallel import unordered
 from remi_lib.progress import progress
 from remi_lib.store import cached
 from remi_lib.tasks import Member, Task
@@ -104,42 +106,48 @@ def train(
     critic = task.critic(members).to(where)
     loss = stack([m.make_loss() for m in members], where)
     recorded = task.recorder(members, where)
-    update = OPTIMIZERS[optimizer](critic.parameters(), lr=lr, fused=where.type != "mps")
+    options = {"capturable": True} if where.type == "cuda" and optimizer == "adam" else {}
+    update = OPTIMIZERS[optimizer](critic.parameters(), lr=lr, fused=where.type != "mps", **options)
+    names: list[str] = []
 
+    def step(batch: Any) -> Tensor:
+        """One update; what to record of it (M, names)."""
+        scores = task.scores(critic, batch, members)
+        bound = loss(scores)
+        update.zero_grad()
+        (-bound.objective).sum().backward()
+        update.step()
+        with torch.no_grad():
+            seen = recorded(scores.detach(), bound)
+            names[:] = seen
+            return _columns(seen)
+
+    advance = Replayed(step) if where.type == "cuda" else step
     record: list[Tensor] = []
     probes: list[Tensor] = []
-    names: list[str] = []
     probed: list[str] = []
-    step = 0
+    done = 0
     with progress(steps, label) as bar:
         for block in task.batches(members, steps, where):
             rows: list[Tensor] = []
             for batch in block:
-                if step % probe_every == 0:
+                if done % probe_every == 0:
                     with torch.no_grad():
                         look = task.probe(critic, loss)
-                        if look:
-                            probed = list(look)
-                            probes.append(_columns(look))
-                scores = task.scores(critic, batch, members)
-                bound = loss(scores)
-                update.zero_grad()
-                (-bound.objective).sum().backward()
-                update.step()
-                with torch.no_grad():
-                    seen = recorded(scores.detach(), bound)
-                    names = list(seen)
-                    rows.append(_columns(seen))
-                step += 1
+                    if look:
+                        probed = list(look)
+                        probes.append(_columns(look))
+                rows.append(advance(batch).clone())
+                done += 1
             bar.update(len(block))
             record.append(torch.stack(rows).cpu())
-            if not seen["mi"].isfinite().any():
+            if not record[-1][-1, :, names.index("mi")].isfinite().any():
                 break  # nobody is left
     probe_steps = np.arange(0, len(probes)) * probe_every
     looked = torch.stack(probes).cpu().numpy() if probes else np.empty((0, len(members), 0))
     history = History(
-        _tidy(members, np.arange(steps), _padded(record, steps), names),
-        _tidy(members, probe_steps, looked, probed),
+        tidy(members, np.arange(steps), _padded(record, steps), names),
+        tidy(members, probe_steps, looked, probed),
     )
     return Trained(history, critic)
 
@@ -156,18 +164,23 @@ def _padded(blocks: Sequence[Tensor], steps: int) -> np.ndarray:
     return np.concatenate([record, missing])
 
 
-def _tidy(
+def tidy(
     members: Sequence[Member], steps: np.ndarray, values: np.ndarray, names: Sequence[str]
 ) -> pd.DataFrame:
     """(steps, M, names) -> one row per member and step, members' varying settings as columns."""
-    settings = pd.DataFrame([asdict(m) for m in members])
-    keep = [c for c in settings if c in ("loss", "seed") or settings[c].nunique(dropna=False) > 1]
-    frame = settings[keep].loc[np.repeat(np.arange(len(members)), len(steps))]
+    frame = _settings(members).loc[np.repeat(np.arange(len(members)), len(steps))]
     frame = frame.reset_index(drop=True)
     frame.insert(0, "member", np.repeat(np.arange(len(members)), len(steps)))
     frame["step"] = np.tile(steps, len(members))
     frame[list(names)] = values.transpose(1, 0, 2).reshape(len(frame), len(names))
     return frame
+
+
+def _settings(members: Sequence[Member]) -> pd.DataFrame:
+    """A row per member: its loss, its seed and whatever else varies."""
+    settings = pd.DataFrame([asdict(m) for m in members])
+    varies = [c for c in settings if settings[c].nunique(dropna=False) > 1]
+    return settings[[c for c in settings if c in ("loss", "seed") or c in varies]]
 
 
 def resolve_device(device: str = "auto") -> torch.device:
@@ -193,9 +206,35 @@ def run(
     task: Task,
     members: Sequence[Member],
     steps: int,
+    *,
+    chunk: int = 0,
     **settings: Any,
 ) -> History:
-    """:func:`train`, remembered: the same members trained by the same code are read back."""
+    """:func:`train`, remembered: the same members trained by the same code are read back.
+
+    ``chunk``: train and remember so many members at a time, in one process per core; 0 trains
+    them as one model.  On a CPU a chunk that fits the cache is faster, on a GPU one model is.
+    """
+    size = chunk or len(members)
+    parts = [members[i : i + size] for i in range(0, len(members), size)]
+    jobs = [(i, name, task, part, steps, settings) for i, part in enumerate(parts)]
+    found = dict(unordered(_remembered, jobs))
+    frames: dict[str, list[pd.DataFrame]] = {"terms": [], "probes": []}
+    for i in range(len(parts)):
+        for key in frames:
+            frames[key].append(found[i][key].assign(member=found[i][key]["member"] + i * size))
+    columns = _settings(members)
+    return History(**{key: _joined(parts, columns) for key, parts in frames.items()})
+
+
+def _remembered(
+    number: int,
+    name: str,
+    task: Task,
+    members: Sequence[Member],
+    steps: int,
+    settings: dict[str, Any],
+) -> tuple[int, dict[str, pd.DataFrame]]:
     config = {
         "task": {type(task).__name__: asdict(task)},  # type: ignore[call-overload]
         "members": [asdict(m) for m in members],
@@ -205,6 +244,17 @@ def run(
 
     def compute() -> dict[str, pd.DataFrame]:
         history = train(task, members, steps, label=name, **settings).history
-        return {"terms": history.terms, "probes": history.probes}
+        settings_of = set(Member.__dataclass_fields__)
+        return {
+            key: frame[[c for c in frame if c not in settings_of]]
+            for key, frame in (("terms", history.terms), ("probes", history.probes))
+        }
 
-    return History(**cached(name, config, "training", compute))
+    return number, cached(name, config, "training", compute)
+
+
+def _joined(parts: Sequence[pd.DataFrame], settings: pd.DataFrame) -> pd.DataFrame:
+    """Chunks of a history under one another, with the settings of the whole ensemble."""
+    frame = pd.concat(parts, ignore_index=True)
+    own = settings.loc[frame["member"]].reset_index(drop=True)
+    return pd.concat([frame[["member"]], own, frame.drop(columns="member")], axis=1)

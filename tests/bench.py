@@ -14,14 +14,17 @@ import numpy as np
 import torch
 
 from remi_lib import LOSSES
-from remi_lib.tasks import ImageTask, Member, OneHotTask, Task, grid
+from remi_lib.tasks import ImageTask, Member, OneHotTask, StaircaseTask, Task, grid
 from remi_lib.training import resolve_device, train
 
 
 def compare(
     name: str, task: Task, members: Sequence[Member], steps: int, sample: int, **settings
-) -> None:
-    """All members as one model against the first ``sample`` of them one by one."""
+) -> float:
+    """All members as one model against the first ``sample`` of them one by one.
+
+    Returns the member-steps per second of the former.
+    """
     train(task, members[:1], 2, **settings)  # warm up
     started = time.perf_counter()
     together = train(task, members, steps, **settings).history.terms
@@ -30,12 +33,34 @@ def compare(
     single = [train(task, [m], steps, **settings).history.terms for m in members[:sample]]
     alone = sample * steps / (time.perf_counter() - started)
     for i, history in enumerate(single):
-        own = together.loc[together["member"] == i, "joint_term"].to_numpy()
-        np.testing.assert_allclose(own[:5], history["joint_term"].to_numpy()[:5], rtol=1e-3)
+        own = together.loc[together["member"] == i, "mi"].to_numpy()
+        np.testing.assert_allclose(own[:5], history["mi"].to_numpy()[:5], rtol=1e-3)
     print(
         f"{name:28s} {len(members):4d} members together {batched:9.0f} member-steps/s, "
         f"one at a time {alone:8.0f}, ratio {batched / alone:5.1f}"
     )
+    return batched
+
+
+def peak_flops(device: torch.device, n: int = 1024, repeats: int = 20) -> float:
+    """Floating-point operations per second of a square float32 matrix product, measured."""
+    a = torch.randn(n, n, device=device)
+    for timed in (False, True):
+        started = time.perf_counter()
+        for _ in range(repeats):
+            a @ a
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        if timed:
+            return repeats * 2 * n**3 / (time.perf_counter() - started)
+    raise AssertionError
+
+
+def staircase_flops(task: StaircaseTask, batch: int) -> float:
+    """Multiply-adds, twice, of a forward and backward pass over all pairs (the floor of a step)."""
+    pairs, width = batch**2, task.width
+    hidden, first = pairs * (width**2 + width), 2 * batch * task.dim * width
+    return 3 * 2 * (hidden + first)
 
 
 def main() -> None:
@@ -47,6 +72,15 @@ def main() -> None:
     )
     one_hot = grid(loss=["mine", "nwj", "remine", "renwj"], seed=range(10), batch=100)
     compare("one-hot, 4 losses x 10", OneHotTask(), one_hot, 300, 8)
+    stairs = StaircaseTask((2.0, 4.0), 40, 20, 64, 0.1)
+    gaussian = grid(loss=LOSSES, seed=range(2), batch=32, weight=1.0)
+    options = {"lr": 2e-3, "optimizer": "adam", "probe_every": 80}
+    rate = compare("Gaussian 20-D, 12 losses x 2", stairs, gaussian, stairs.steps, 12, **options)
+    floor, peak = staircase_flops(stairs, 32), peak_flops(device)
+    print(
+        f"{'':28s} floor {floor / 1e6:.0f} MFLOP a member-step, "
+        f"{rate * floor / peak:.0%} of this machine's {peak / 1e9:.0f} GFLOP/s"
+    )
     images = [Member(loss, 0, 10) for loss in LOSSES]
     for benchmark in ("slb", "clb"):
         task = ImageTask(benchmark=benchmark)

@@ -114,13 +114,13 @@ def test_a_killed_worker_is_replaced(monkeypatch, capfd):
 _WORK = sweep._work
 
 
-def _suicidal(runs, device, cache):
-    flag = cache / "died"
+def _suicidal(runs, device):
+    flag = cache_dir() / "died"
     flag.parent.mkdir(parents=True, exist_ok=True)
     if not flag.exists():
         flag.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return _WORK(runs, device, cache)
+    return _WORK(runs, device)
 
 
 def test_hopeless_sweep_says_what_is_missing(monkeypatch):
