@@ -71,8 +71,8 @@ check: $(STAMP) ## nbval: run the committed notebooks and compare them and their
 bench: $(STAMP) ## speed of the engines against plain loops, measured in one run
 	$(PY) -m tests.bench
 
-data: $(STAMP) ## download CIFAR-10, CIFAR-100 and MNIST into data/, verified
-	$(PY) -m remi_lib.datasets
+data: $(STAMP) ## download CIFAR-10, CIFAR-100 and MNIST into data/, resumed and verified
+	$(PY) -m remi_lib.download
 
 refresh: all ## copy the executed notebooks into notebooks/ and the results into README.md
 	$(PY) -m remi_lib.notebooks refresh

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -142,7 +141,7 @@ def data_dir() -> Path:
 
 
 @cache
-def load_images(name: str, root: Path | None = None, download: bool = False) -> ImageSet:
+def load_images(name: str, root: Path | None = None) -> ImageSet:
     """An image set by name, read once per process, from ``root`` (:func:`data_dir` if None).
 
     torchvision's archives are verified by checksum before they are read.
@@ -160,7 +159,7 @@ def load_images(name: str, root: Path | None = None, download: bool = False) -> 
         raise ValueError(
             f"dataset: no data set is called {name!r}; allowed: {', '.join(IMAGE_SETS)}"
         )
-    return _torchvision(name, Path(root or data_dir()), download)
+    return _torchvision(name, Path(root or data_dir()))
 
 
 def _digits() -> ImageSet:
@@ -178,12 +177,12 @@ def _digits() -> ImageSet:
     )
 
 
-def _torchvision(name: str, root: Path, download: bool) -> ImageSet:
+def _torchvision(name: str, root: Path) -> ImageSet:
     from remi_lib._torchvision import datasets
 
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "mnist": datasets.MNIST}
     try:
-        parts = [kind[name](str(root), train=train, download=download) for train in (True, False)]
+        parts = [kind[name](str(root), train=train) for train in (True, False)]
         if name == "mnist":
             _verify_mnist(parts[0])
     except (RuntimeError, OSError, EOFError, ValueError) as error:
@@ -218,20 +217,3 @@ def _advice(name: str, kind, root: Path, error: Exception) -> str:
         f"dataset: {name} is missing, truncated or altered in {where}: {error}. "
         f"Run `make data`, or place by hand {files} in {where}. Nothing was changed there."
     )
-
-
-def main() -> int:
-    """Download and verify every archive; 1 if one could not be had."""
-    missing = 0
-    for name in IMAGE_SETS[1:]:
-        try:
-            data = load_images(name, download=True)
-            print(f"{name}: {len(data.train_y)} + {len(data.test_y)} images, verified")
-        except FileNotFoundError as error:
-            print(f"error: {error}", file=sys.stderr)
-            missing += 1
-    return int(missing > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,6 +12,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from remi_lib.intervals import Estimate
 from remi_lib.losses import FAMILIES, LOSSES, make_loss, split_name, title
@@ -327,4 +328,65 @@ def level_errors(table: pd.DataFrame, quantity: str = "rmse") -> Figure:
     kinds = (("original", "0.2", "-"), ("regularised", "0.2", "--"), ("exact critic", "0.6", "-"))
     handles = [mpl.lines.Line2D([], [], color=c, ls=ls, label=name) for name, c, ls in kinds]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    return figure
+
+
+def trade_off(table: pd.DataFrame, truth: Mapping[str, float]) -> Figure:
+    """Fig 6: MI against accuracy, a panel per data set, a line per loss through its lambdas."""
+    names = list(table["dataset"].unique())
+    figure, axes = panels(len(names), height=3.2)
+    for ax, name in zip(axes, names, strict=True):
+        own = table[table["dataset"] == name]
+        sizes = dict(zip(sorted(own["weight"].unique()), (15, 35, 65, 105, 150), strict=False))
+        for loss, line in own.groupby("loss", sort=False):
+            hue = colour(str(loss))
+            line = line.sort_values("weight")
+            ax.plot(line["mi"], line["accuracy"], color=hue, lw=1, alpha=0.7)
+            bars: dict[str, Any] = {"color": hue, "lw": 0.7, "alpha": 0.5}
+            ax.hlines(line["accuracy"], line["mi_low"], line["mi_high"], **bars)
+            ax.vlines(line["mi"], line["accuracy_low"], line["accuracy_high"], **bars)
+            area = line["weight"].map(sizes)
+            ax.scatter(line["mi"], line["accuracy"], area, color=hue, label=title(str(loss)))
+        reference_x(ax, truth[name])
+        ax.text(truth[name], ax.get_ylim()[0], " H(Y)", va="bottom", fontsize="small")
+        ax.set(xlabel="MI of the training batches (nats)", ylabel="test accuracy", title=name)
+    handles, labels = axes[0].get_legend_handles_labels()
+    for weight, size in sizes.items():
+        handles.append(axes[0].scatter([], [], size, color="0.5"))
+        labels.append(f"λ = {weight:g}")
+    figure.legend(handles, labels, loc="outside right center")
+    return figure
+
+
+def galleries(sets: Mapping[str, Tensor], count: int, peak: int) -> Figure:
+    """The first images of each set, a row per set."""
+    figure, axes = plt.subplots(len(sets), 1, figsize=(WIDTH, 0.75 * len(sets)))
+    for ax, (name, images) in zip(axes, sets.items(), strict=True):
+        row = images[:count].permute(2, 0, 3, 1).flatten(1, 2).numpy() / peak
+        ax.imshow(row.squeeze(-1) if row.shape[-1] == 1 else row, cmap="gray_r", vmin=0, vmax=1)
+        ax.set_ylabel(name, rotation=0, ha="right", va="center")
+        ax.set(xticks=[], yticks=[])
+        sns.despine(ax=ax, left=True, bottom=True)
+    return figure
+
+
+def ratio_histograms(pairs: pd.DataFrame, ideal: float) -> Figure:
+    """Fig 8: e^T of true, false and foreign pairs, a panel per image set; K dotted."""
+    names = list(pairs["set"].unique())
+    figure, axes = panels(len(names), columns=3, height=2.1, sharex=True, sharey=True)
+    bins = np.geomspace(0.01, 1000, 41).tolist()
+    for ax, name in zip(axes, names, strict=False):
+        own = pairs[pairs["set"] == name]
+        for kind, hue in (("false", "0.6"), ("true", "#0072B2"), ("any", "#D55E00")):
+            values = own.loc[own["pair"] == kind, "ratio"].clip(bins[0], bins[-1])
+            if len(values):
+                label = {"any": "foreign image"}.get(kind, f"{kind} label")
+                weights = np.full(len(values), 1 / len(own))
+                ax.hist(values, bins, weights=weights, color=hue, alpha=0.7, label=label)
+        reference_x(ax, ideal)
+        ax.set(xscale="log", yscale="log", title=name, xlabel="$e^T$", ylabel="share of pairs")
+        ax.legend(loc="upper right", fontsize="x-small")
+        ax.label_outer()
+    for ax in axes[len(names) :]:
+        ax.remove()
     return figure

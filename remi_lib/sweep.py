@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from remi_lib.benchmark import Run, execute
 from remi_lib.parallel import WorkerDied, unordered
 from remi_lib.progress import progress, say
 from remi_lib.store import cache_dir, config_key, locked, read_tables, write_tables
+from remi_lib.training import resolve_device
 
 ATTEMPTS = 3  # rounds over what is missing, after workers died
+PER_GPU = 4  # processes that share a GPU, as in Appendix D.1
 Engine = Callable[[Sequence[Sequence[Run]], str, int | None], Iterator[int]]
 
 
@@ -53,7 +56,7 @@ def sweep(
         engine: "local" (worker processes) or "ray" (a cluster, see :mod:`remi_lib.cluster`);
             the environment's ENGINE, or local, if None.
         device: of every worker.
-        workers: local processes, single-threaded each; one per core if None.
+        workers: local processes, single-threaded each; one per core, or four per GPU, if None.
         stack: at most so many runs of equal company are trained as one batched model.
 
     Raises:
@@ -138,11 +141,30 @@ def _work(runs: Sequence[Run], device: str) -> int:
 
 
 def _local(groups: Sequence[Sequence[Run]], device: str, workers: int | None) -> Iterator[int]:
-    """Worker processes on this machine; a dead one ends the round, the next takes the rest."""
+    """Worker processes on this machine; a dead one ends the round, the next takes the rest.
+
+    GPUs take turns, :data:`PER_GPU` processes on each.
+    """
+    gpus = torch.cuda.device_count() if resolve_device(device).type == "cuda" else 0
+    if gpus and device in ("auto", "cuda"):
+        workers = workers or PER_GPU * gpus
+        jobs = [(group, f"cuda:{i % gpus}") for i, group in enumerate(groups)]
+    else:
+        jobs = [(group, device) for group in groups]
     try:
-        yield from unordered(_work, [(group, device) for group in groups], workers)
+        yield from unordered(_work, jobs, workers)
     except WorkerDied as error:
         say(f"a worker died ({error}); going on with what is missing")
 
 
-ENGINES: dict[str, Engine] = {"local": _local}
+def _ray(groups: Sequence[Sequence[Run]], device: str, workers: int | None) -> Iterator[int]:
+    try:
+        import ray  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ValueError("engine: 'ray' needs Ray; `pip install ray`, or ENGINE=local") from error
+    from remi_lib.cluster import ray_engine
+
+    yield from ray_engine(groups, device, workers)
+
+
+ENGINES: dict[str, Engine] = {"local": _local, "ray": _ray}

@@ -1,0 +1,112 @@
+"""Downloads against a local server: resume, checksum, nothing half-unpacked."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from remi_lib import download
+from remi_lib._torchvision import datasets as tv
+from remi_lib.download import DownloadError, fetch, unpack
+
+CONTENT = bytes(range(256)) * 4096
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+class Server(BaseHTTPRequestHandler):
+    ranges: list[str | None]
+    content = CONTENT
+
+    def do_GET(self):
+        wanted = self.headers.get("Range")
+        self.ranges.append(wanted)
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        body = self.content[start:]
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def url():
+    Server.ranges, Server.content = [], CONTENT
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/set.tar.gz"
+    server.shutdown()
+
+
+def test_fetches_and_verifies_once(url, tmp_path):
+    path = fetch(url, tmp_path / "a" / "set.tar.gz", MD5)
+    assert path.read_bytes() == CONTENT
+    fetch(url, path, MD5)
+    assert Server.ranges == [None]
+
+
+def test_resumes_where_it_stopped(url, tmp_path):
+    part = tmp_path / "set.tar.gz.part"
+    part.write_bytes(CONTENT[:1000])
+    assert fetch(url, tmp_path / "set.tar.gz", MD5).read_bytes() == CONTENT
+    assert Server.ranges == ["bytes=1000-"]
+    assert not part.exists()
+
+
+def test_wrong_checksum_is_named_and_left(url, tmp_path):
+    Server.content = CONTENT[:-1] + b"x"
+    with pytest.raises(DownloadError, match=r"set.tar.gz.part: its checksum is not"):
+        fetch(url, tmp_path / "set.tar.gz", MD5)
+    assert not (tmp_path / "set.tar.gz").exists()
+    (tmp_path / "set.tar.gz").write_bytes(b"mine")
+    with pytest.raises(DownloadError, match="left as it is"):
+        fetch(url, tmp_path / "set.tar.gz", MD5)
+    assert (tmp_path / "set.tar.gz").read_bytes() == b"mine"
+
+
+def test_unreachable_server_says_what_to_do(tmp_path):
+    with pytest.raises(DownloadError, match=r"place set.tar.gz in"):
+        fetch("http://127.0.0.1:9/set.tar.gz", tmp_path / "set.tar.gz", MD5)
+
+
+def archive(names: list[str]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name in names:
+            tar.addfile(tarfile.TarInfo(name), io.BytesIO())
+    return buffer.getvalue()
+
+
+def test_unpacks_as_a_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "set.tar.gz"
+    path.write_bytes(archive(["set/a", "set/b"]))
+    unpack(path, "set")
+    assert sorted(p.name for p in (tmp_path / "set").iterdir()) == ["a", "b"]
+    broken = tmp_path / "broken.tar.gz"
+    broken.write_bytes(path.read_bytes()[:60])
+    with pytest.raises((tarfile.TarError, EOFError)):
+        unpack(broken, "broken")
+    assert {p.name for p in tmp_path.iterdir()} == {"set.tar.gz", "set", "broken.tar.gz"}
+
+
+def test_an_archive_cannot_write_outside_its_folder(tmp_path):
+    path = tmp_path / "in" / "set.tar.gz"
+    path.parent.mkdir()
+    path.write_bytes(archive(["../escaped"]))
+    with pytest.raises(tarfile.TarError):
+        unpack(path, "set")
+    assert not (tmp_path / "escaped").exists()
+
+
+def test_main_reports_what_could_not_be_had(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("REMI_DATA", str(tmp_path))
+    monkeypatch.setattr(tv.CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    assert download.main(["cifar10"]) == 1
+    assert "error: http://127.0.0.1:9/cifar-10" in capsys.readouterr().err
