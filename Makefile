@@ -28,7 +28,7 @@ CHECKED := REMI_FIGURES=$(CURDIR)/build/nbval REMI_REFERENCE=$(CURDIR)/figures \
 	REMI_PROGRESS=$(CURDIR)/build/check.log IPYTHONDIR=$(CURDIR)/build/ipython
 JOBS ?= 2
 
-.PHONY: all env figures report test unit check bench data refresh lock lint clean distclean help
+.PHONY: all env test unit check bench soak data refresh lock lint clean distclean help
 
 all: $(DONE) $(REPORT) ## rebuild every artifact of the profile (PROFILE=cpu|gpu)
 
@@ -70,6 +70,9 @@ check: $(STAMP) ## nbval: run the committed notebooks and compare them and their
 
 bench: $(STAMP) ## speed of the engines against plain loops, measured in one run
 	$(PY) -m tests.bench
+
+soak: $(STAMP) ## kill `make all` twenty times, let it finish, compare with an undisturbed run
+	$(PY) -m tests.soak
 
 data: $(STAMP) ## download CIFAR-10, CIFAR-100 and MNIST into data/, resumed and verified
 	$(PY) -m remi_lib.download

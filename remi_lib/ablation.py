@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from remi_lib.benchmark import Run
 from remi_lib.claims import Ledger
 from remi_lib.datasets import load_images
-from remi_lib.intervals import fraction_interval, interval, mean_interval
+from remi_lib.intervals import difference, fraction_interval, interval
 from remi_lib.losses import FAMILIES, split_name, title
 from remi_lib.tables import failed, mi_error, runs_of
 
@@ -103,7 +103,7 @@ def lambda_table(runs: pd.DataFrame) -> pd.DataFrame:
     """Fig 6's data: mean MI and accuracy with intervals, a row per loss and lambda."""
     rows = []
     for (name, loss, weight), own in runs.groupby(["dataset", "loss", "weight"], sort=False):
-        mi, accuracy = mean_interval(own["mi"]), mean_interval(own["accuracy"])
+        mi, accuracy = interval(own["mi"]), interval(own["accuracy"])
         rows.append(
             {
                 "dataset": name,
@@ -166,7 +166,8 @@ def judge(
         best = runs.assign(error=mi_error(runs)).groupby(["loss", "seed"])["error"].min()
         others = best.drop(index=["remine", "resmile"], level="loss").groupby("seed").min()
         for loss in ("remine", "resmile"):
-            ledger.judge(f"fig6.{loss}.best-mi@{name}", interval(others - best[loss]))
+            ahead = difference(others, best[loss])
+            ledger.judge(f"fig6.{loss}.best-mi@{name}", interval(ahead))
         moved = runs.groupby(["loss", "seed"])["accuracy"].agg(lambda x: x.max() - x.min())
         rest = moved.drop(index="reinfonce", level="loss").groupby("seed").mean()
         ledger.judge(f"fig6.reinfonce.stable@{name}", interval(rest - moved["reinfonce"]))

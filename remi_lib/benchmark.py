@@ -90,12 +90,12 @@ def execute(runs: Sequence[Run], device: str = "auto", label: str | None = None)
         own = own[[c for c in own if c not in Member.__dataclass_fields__]]
         last = own[own["step"] >= (epochs - 1) * per_epoch].assign(split="train")
         epoch = own.groupby(own["step"] // per_epoch).mean().drop(columns="step")
-        flat = float(last["mi"].max() - last["mi"].min()) < 1e-5
+        alive = bool(np.isfinite(last["mi"]).all())
         summary = {
             **found[i]["summary"],
             "diverged_step": lost["step"].iloc[i],
             "first_term": str(lost["first_term"].fillna("").iloc[i]),
-            "frozen": flat and bool(np.isfinite(last["mi"]).all()),
+            "frozen": alive and float(np.ptp(last["mi"])) < 1e-5,
             "seconds": seconds / len(runs),
         }
         results.append(

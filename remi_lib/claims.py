@@ -83,6 +83,7 @@ DATASETS: dict[str, str] = {
     "textures": "generated textures (stand-in for ImageNet)",
     "imagenet": "ImageNet",
 }
+EVIDENCE = ("cpu", "gpu")  # the profiles whose runs are evidence; a tiny one only tests the path
 NEEDS = {name: f"{DATASETS[name]} and a GPU" for name in ("cifar10", "cifar100", "imagenet")}
 NEEDS["staircase"] = "a GPU"
 
@@ -224,7 +225,7 @@ def collect(profile: str) -> pd.DataFrame:
     """
     found: dict[str, dict] = {}
     own = figures_dir(profile)
-    others = sorted(p for p in own.parent.glob("*") if p != own)
+    others = [own.parent / name for name in EVIDENCE if own.parent / name != own]
     for folder in [*others, own]:
         for path in sorted((folder / "claims").glob("*.json")):
             for entry in json.loads(path.read_text()):

@@ -60,6 +60,13 @@ def interval(samples: ArrayLike) -> Estimate:
     return mean_interval(samples) if finite else median_interval(samples)
 
 
+def difference(first: ArrayLike, second: ArrayLike) -> np.ndarray:
+    """first - second, where two equal infinities (both runs worthless) differ by 0."""
+    a, b = (np.asarray(x, dtype=float) for x in (first, second))
+    with np.errstate(invalid="ignore"):
+        return np.where(a == b, 0.0, a - b)
+
+
 def fraction_interval(successes: ArrayLike, level: float = 0.95) -> Estimate:
     """Fraction of true samples with Wilson's score interval."""
     x = np.asarray(successes, dtype=bool)

@@ -3,6 +3,7 @@
 python -m remi_lib.notebooks check --profile cpu          all parameter files
 python -m remi_lib.notebooks run 01_drift --profile cpu   build/cpu/01_drift.ipynb
 python -m remi_lib.notebooks refresh                      executed cpu notebooks -> notebooks/
+python -m remi_lib.notebooks clean                        metadata only; 1 if a file changed
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ def quiet_kernels(root: Path) -> None:
     config = home / "profile_default" / "ipython_kernel_config.py"
     if not config.exists():
         with atomic(config) as temporary:
-            temporary.write_text("c.IPKernelApp.log_level = 40\n")
+            temporary.write_text("c.IPKernelApp.log_level = 50\n")
 
 
 def _sources(root: Path, name: str, profile: str) -> tuple[Path, Path]:
@@ -219,40 +220,50 @@ def _shown_progress() -> Iterator[None]:
             del os.environ["REMI_PROGRESS"]
 
 
-def refresh(profile: str = "cpu") -> list[Path]:
-    """Copy the executed notebooks into ``notebooks/``, without papermill's additions.
-
-    Cell ids, tags and outputs stay; the injected cell goes (it repeats the defaults) and the
-    execution counts are numbered from 1.
-    """
-    root = project_root()
-    written = []
-    for executed in sorted((root / "build" / profile).glob("[0-9]*.ipynb")):
-        if executed.name.endswith(".failed.ipynb"):
-            continue
-        notebook = json.loads(executed.read_text())
-        cells = notebook["cells"]
-        kept = [c for c in cells if "injected-parameters" not in c["metadata"].get("tags", [])]
+def cleaned(notebook: dict[str, Any]) -> dict[str, Any]:
+    """A notebook without what papermill and editors add; ids, tags, outputs and counts stay."""
+    cells = notebook["cells"]
+    kept = [c for c in cells if "injected-parameters" not in c["metadata"].get("tags", [])]
+    if len(kept) < len(cells):  # the injected cell took a number: count from 1 again
         for count, cell in enumerate((c for c in kept if c["cell_type"] == "code"), start=1):
             cell["execution_count"] = count
             for output in cell["outputs"]:
                 if "execution_count" in output:
                     output["execution_count"] = count
-        for cell in kept:
-            cell["metadata"] = {"tags": t} if (t := cell["metadata"].get("tags")) else {}
-        names = ("kernelspec", "language_info")
-        notebook["cells"] = kept
-        notebook["metadata"] = {k: v for k, v in notebook["metadata"].items() if k in names}
-        notebook["metadata"]["language_info"] = {"name": "python"}
-        path = root / "notebooks" / executed.name
-        write_json(notebook, path)
-        written.append(path)
+    for cell in kept:
+        cell["metadata"] = {"tags": t} if (t := cell["metadata"].get("tags")) else {}
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    return {**notebook, "cells": kept, "metadata": metadata}
+
+
+def refresh(profile: str = "cpu") -> list[Path]:
+    """Copy the executed notebooks into ``notebooks/``, :func:`cleaned`."""
+    root = project_root()
+    written = []
+    for executed in sorted((root / "build" / profile).glob("[0-9]*.ipynb")):
+        if not executed.name.endswith(".failed.ipynb"):
+            path = root / "notebooks" / executed.name
+            write_json(cleaned(json.loads(executed.read_text())), path)
+            written.append(path)
     return written
+
+
+def clean() -> list[Path]:
+    """Clean the metadata of ``notebooks/`` in place; the files that changed."""
+    changed = []
+    for path in sorted((project_root() / "notebooks").glob("*.ipynb")):
+        before = json.loads(path.read_text())
+        after = cleaned(json.loads(path.read_text()))
+        if after != before:
+            write_json(after, path)
+            changed.append(path)
+    return changed
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m remi_lib.notebooks", description=__doc__)
-    parser.add_argument("command", choices=["check", "run", "refresh"])
+    parser.add_argument("command", choices=["check", "run", "refresh", "clean"])
     parser.add_argument("name", nargs="?", help="a notebook, e.g. 01_drift")
     parser.add_argument("--profile", default="cpu", help="a folder of params/ (default: cpu)")
     options = parser.parse_args(arguments)
@@ -261,6 +272,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "refresh":
             refresh(options.profile)
             return 0
+        if options.command == "clean":
+            return int(bool(clean()))
         files = sorted((root / "params" / options.profile).glob("*.yaml"))
         if not files:
             raise ParameterError(f"params/{options.profile}: no such profile")

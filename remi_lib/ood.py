@@ -212,6 +212,7 @@ def judge(ledger: Ledger, name: str, scores: pd.DataFrame, areas: pd.DataFrame, 
     rejected = (other["largest"] < ideal / 2).groupby(other["seed"]).mean()
     ledger.judge(f"fig8.foreign-rejected@{name}", mean_interval(rejected))
     area = areas[areas["foreign"] == far].set_index(["loss", "score", "seed"])["auroc"]
+    area = area.sort_index()
     gain = area["remine", "largest"] - area["remine", "softmax"]
     ledger.judge(f"fig8.beats-max-softmax@{name}", interval(gain))
     gain = area["remine", "largest"] - area["infonce", "largest"]

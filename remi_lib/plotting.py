@@ -360,11 +360,11 @@ def trade_off(table: pd.DataFrame, truth: Mapping[str, float]) -> Figure:
 
 def galleries(sets: Mapping[str, Tensor], count: int, peak: int) -> Figure:
     """The first images of each set, a row per set."""
-    figure, axes = plt.subplots(len(sets), 1, figsize=(WIDTH, 0.75 * len(sets)))
-    for ax, (name, images) in zip(axes, sets.items(), strict=True):
+    figure, axes = plt.subplots(len(sets), 1, figsize=(WIDTH, 0.7 * len(sets)), squeeze=False)
+    for ax, (name, images) in zip(axes.flat, sets.items(), strict=True):
         row = images[:count].permute(2, 0, 3, 1).flatten(1, 2).numpy() / peak
         ax.imshow(row.squeeze(-1) if row.shape[-1] == 1 else row, cmap="gray_r", vmin=0, vmax=1)
-        ax.set_ylabel(name, rotation=0, ha="right", va="center")
+        ax.set_ylabel(name, rotation=0, ha="right", va="center", labelpad=14)
         ax.set(xticks=[], yticks=[])
         sns.despine(ax=ax, left=True, bottom=True)
     return figure

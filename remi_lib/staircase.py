@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from remi_lib.claims import Ledger
-from remi_lib.intervals import Estimate, interval, median_interval
+from remi_lib.intervals import Estimate, difference, interval, median_interval
 from remi_lib.losses import FAMILIES, optimal_shift, split_name, stack, title
 from remi_lib.parallel import unordered
 from remi_lib.store import cached
@@ -142,7 +142,12 @@ def clipped_cap(task: StaircaseTask, name: str, tau: float, samples: int = 100_0
 def differences(table: pd.DataFrame, quantity: str) -> dict[str, pd.Series]:
     """Original minus regularised of a quantity, by family: a value per seed, mean over levels."""
     by_seed = table.groupby(["loss", "seed"])[quantity].mean()
-    return {family: by_seed[family] - by_seed["re" + family] for family in FAMILIES}
+    return {
+        family: pd.Series(
+            difference(by_seed[family], by_seed["re" + family]), by_seed[family].index
+        )
+        for family in FAMILIES
+    }
 
 
 def judge(
@@ -181,7 +186,7 @@ def judge(
     say("js.raw-curve-is-negative", interval(raw.groupby("seed")["mi"].max()))
     shifted = readings[readings["reading"] == READINGS["shifted"]]
     mean = shifted.groupby(["loss", "seed"])["rmse"].mean()
-    say("js.same-reading", interval(mean["js"] - mean["rejs"]))
+    say("js.same-reading", interval(difference(mean["js"], mean["rejs"])))
     say("nwj.failure-is-the-bounds", median_interval(exact_top.loc["nwj"]["rmse"]))
     gap = at_top.loc["remine"]["bias"] - exact_top.loc["remine"]["bias"]
     say("remine.gap-is-the-trainings", interval(gap))

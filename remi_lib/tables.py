@@ -19,7 +19,7 @@ from remi_lib.benchmark import Run
 from remi_lib.claims import Ledger
 from remi_lib.datasets import load_images
 from remi_lib.evaluation import micro
-from remi_lib.intervals import Estimate, fraction_interval, interval, mean_interval
+from remi_lib.intervals import Estimate, difference, fraction_interval, interval
 from remi_lib.losses import FAMILIES, Loss, make_loss, split_name, title
 from remi_lib.optimum import Law, contrastive_law, optimum, supervised_law
 from remi_lib.sweep import Results
@@ -91,7 +91,7 @@ def per_run(results: Results) -> pd.DataFrame:
     takes all pairs of the split at once with the final network.  ``test_`` says the same of
     held-out pairs.  Batches without a joint pair are left out.  A diverged run reads NaN.
     """
-    runs = results.summary.set_index("run")
+    runs = results.summary.set_index("run").drop(columns="seconds")
     batches = results.batches[results.batches["pairs"] > 0]
     for split, prefix in (("train", ""), ("test", "test_")):
         part = batches[batches["split"] == split].groupby("run")
@@ -176,7 +176,8 @@ def paired(runs: pd.DataFrame, quantity: str) -> pd.DataFrame:
         values=quantity,
         dropna=False,
     )
-    return (wide["re"] - wide["original"]).unstack("seed").dropna(how="all")
+    gain = pd.Series(difference(wide["re"], wide["original"]), wide.index)
+    return gain.unstack("seed").dropna(how="all")
 
 
 def shifted_js(results: Results) -> pd.Series:
@@ -190,7 +191,7 @@ def shifted_js(results: Results) -> pd.Series:
 def mi_error(runs: pd.DataFrame) -> pd.Series:
     """|MI - H(Y)| of each run in nats; infinite for a run that diverged."""
     entropy = runs["dataset"].map(lambda name: load_images(name).entropy)
-    return (runs["mi"] - entropy).abs().where(runs["diverged_step"].isna(), np.inf)
+    return (runs["mi"] - entropy).abs().fillna(np.inf)
 
 
 def table2(runs: pd.DataFrame, optima: pd.Series | None = None) -> pd.DataFrame:
@@ -302,10 +303,8 @@ def judge_table2(
             for family in FAMILIES:
                 plain, twin = cell.loc[family], cell.loc["re" + family]
                 key = f"table2.{benchmark}.{family}"
-                closer, better = (
-                    plain["error"] - twin["error"],
-                    twin["accuracy"] - plain["accuracy"],
-                )
+                closer = difference(plain["error"], twin["error"])
+                better = twin["accuracy"] - plain["accuracy"]
                 ledger.judge(f"{key}.mi@{name}", interval(closer))
                 ledger.judge(f"{key}.accuracy@{name}", interval(better))
         slb, clb = own.loc["slb"], own.loc["clb"]
@@ -326,6 +325,6 @@ def judge_table2(
         zero = other[(other["dataset"] == name) & (other["benchmark"] == "slb")].set_index("seed")
         ledger.judge(f"quirk2.rejs-target@{name}", interval(slb.loc["rejs"]["mi"] - zero["mi"]))
         for loss in ("infonce", "js", "renwj", "retuba"):
-            gap = (clb.loc[loss]["mi"] - optima[name, "clb", loss]).abs()
-            nearer = clb.loc[loss]["error"] - gap
-            ledger.judge(f"quirk7.clb-ceiling.{loss}@{name}", mean_interval(nearer))
+            gap = (clb.loc[loss]["mi"] - optima[name, "clb", loss]).abs().fillna(np.inf)
+            nearer = difference(clb.loc[loss]["error"], gap)
+            ledger.judge(f"quirk7.clb-ceiling.{loss}@{name}", interval(nearer))

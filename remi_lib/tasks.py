@@ -360,7 +360,7 @@ class ImageTask:
         return load_images(self.dataset).to(device)
 
     def critic(self, members: Sequence[Member]) -> ImageCritic:
-        data = load_images(self.dataset)
+        data = self.data()
         seeds = [m.seed for m in members]
         channels = data.train_x.shape[1]
         if self.net == "resnet18":
@@ -405,7 +405,7 @@ class ImageTask:
 
     def scores(self, critic: nn.Module, batch: Any, members: Sequence[Member]) -> Scores:
         images, labels = batch
-        return self.table(self.outputs_of(critic, images, load_images(self.dataset)), labels)
+        return self.table(self.outputs_of(critic, images, self.data()), labels)
 
     def recorder(self, members: Sequence[Member], device: torch.device) -> Recorder:
         """The terms, and the statistics of the batch as its loss reads it: clipped or not."""

@@ -1,0 +1,88 @@
+"""`make soak`: kill `make all -j2` at random moments, then let it finish, then compare.
+
+Two copies of the checkout rebuild the tiny profile: one undisturbed, one killed KILLS times (the
+whole process group, by SIGINT, SIGTERM and SIGKILL in turn) before a last, plain `make all`.
+Afterwards every CSV must be the same byte for byte.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+KILLS = int(os.environ.get("KILLS", "20"))
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+
+
+def checkout(folder: Path) -> Path:
+    """A copy of the tracked and new files, sharing this checkout's environment."""
+    names = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    for name in names:
+        if not name.startswith("figures/") and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    return folder
+
+
+def make(folder: Path) -> subprocess.Popen:
+    """`make all -j2 PROFILE=tiny` in a process group of its own, importing the copy's library."""
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.Popen(
+        ["make", "all", "-j2", "PROFILE=tiny"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in (folder / "figures" / "tiny").glob("*.csv")}
+
+
+def main() -> int:
+    chance = random.Random(0)
+    with tempfile.TemporaryDirectory() as temporary:
+        calm, rough = (checkout(Path(temporary) / name) for name in ("calm", "rough"))
+        started = time.perf_counter()
+        if make(calm).wait():
+            print("the undisturbed run failed")
+            return 1
+        length = time.perf_counter() - started
+        print(f"undisturbed: {length:.0f} s, {len(tables(calm))} tables", flush=True)
+        for kill in range(KILLS):
+            run = make(rough)
+            wait = chance.uniform(0.5, 0.3 * length)
+            try:
+                run.wait(wait)
+            except subprocess.TimeoutExpired:
+                os.killpg(run.pid, SIGNALS[kill % 3])
+                run.wait()
+            print(f"kill {kill + 1}: {SIGNALS[kill % 3].name} after {wait:.1f} s", flush=True)
+        if make(rough).wait():
+            print("the last run failed")
+            return 1
+        ours, theirs = tables(rough), tables(calm)
+        different = [name for name in theirs if ours.get(name) != theirs[name]]
+        print(f"{len(theirs)} tables, different: {different or 'none'}")
+        return int(bool(different) or ours.keys() != theirs.keys())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""Ablations, out-of-distribution scores and findings: the arithmetic behind their tables."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from remi_lib import ablation, findings, ood, sweep, tables
+from remi_lib.claims import Ledger
+from remi_lib.datasets import load_images
+from remi_lib.store import figures_dir
+from remi_lib.tasks import ImageTask
+
+OPTIONS = dict(dataset="digits", batch=10, seeds=2, width=16, epochs={"clb": 1})
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REMI_CACHE", str(tmp_path_factory.mktemp("cache")))
+        runs = ablation.lambda_runs([0.01, 1.0], **OPTIONS)
+        squares = ablation.two_by_two(0.1, 10.0, **OPTIONS)
+        scaled = ablation.scale_runs({"divided by √d": {"scale": "sqrt"}}, 0.1, **OPTIONS)
+        every = [*runs, *(r for cells in (squares, scaled) for rs in cells.values() for r in rs)]
+        sweep.sweep("a", every)
+        return (
+            tables.per_run(sweep.load(runs)),
+            {k: tables.per_run(sweep.load(v)) for k, v in squares.items()},
+            {k: tables.per_run(sweep.load(v)) for k, v in scaled.items()},
+        )
+
+
+def test_two_by_two_is_a_square():
+    cells = ablation.two_by_two(0.1, 10.0, **OPTIONS)
+    assert list(cells) == ["neither", "clip", "penalty", "both"]
+    for name, runs in cells.items():
+        for run in runs:
+            loss = run.member.make_loss()
+            clipped = loss.tau is not None and math.isfinite(loss.tau)
+            assert clipped is (name in ("clip", "both")), (name, run.member)
+            assert (loss.weight is not None) is (name in ("penalty", "both"))
+
+
+def test_lambda_table_and_choices(swept):
+    runs = swept[0]
+    table = ablation.lambda_table(runs)
+    assert len(table) == 12
+    row = table.iloc[0]
+    own = runs[(runs["loss"] == row["loss"]) & (runs["weight"] == row["weight"])]
+    assert row["mi"] == pytest.approx(own["mi"].mean())
+    chosen = ablation.choices(runs)
+    assert set(chosen["hindsight"]) <= {0.01, 1.0}
+    assert len(chosen) == 6
+
+
+def frame(**columns) -> pd.DataFrame:
+    base = {"diverged_step": np.nan, "frozen": False, "accuracy": 0.9, "seed": [0, 1]}
+    return pd.DataFrame({**base, **columns})
+
+
+def test_outcomes_count_failures_and_average_the_rest():
+    cells = {"x": frame(loss="nwj", mi=[1.0, np.nan], diverged_step=[np.nan, 3.0])}
+    table = ablation.outcomes(cells)
+    assert table.loc[0, "failed"] == 0.5
+    assert table.loc[0, "mi"] == 1.0
+    assert ablation.outcome_grid(table).loc["x", "NWJ"] == "1.00 (0.90), fails 1/2"
+    gone = ablation.outcomes({"x": frame(loss="nwj", mi=[0.0, 0.0], frozen=True)})
+    assert ablation.outcome_grid(gone).loc["x", "NWJ"] == "fails 2/2"
+
+
+def test_every_claim_of_notebook_5_can_be_judged(swept):
+    ledger = Ledger("05_lambda_sweep", "cpu", ["digits"])
+    ablation.judge(ledger, *swept)
+    assert not [key for key in ledger.due() if key not in ledger.entries]
+
+
+def outputs() -> pd.DataFrame:
+    t = np.log([[8.0, 0.1], [0.5, 2.0], [0.2, 0.3]])
+    about = {"loss": "remine", "seed": 0, "set": ["train", "test", "photos"], "label": [0, 1, -1]}
+    return pd.DataFrame({"0": t[:, 0], "1": t[:, 1], **about})
+
+
+def test_scores_of_outputs():
+    table = ood.scores_of(outputs())
+    assert np.exp(table["largest"]).tolist() == pytest.approx([8, 2, 0.3])
+    assert table["softmax"].tolist() == pytest.approx([8 / 8.1, 2 / 2.5, 0.6])
+    assert np.exp(table["true"][:2]).tolist() == pytest.approx([8, 2])
+    assert np.isnan(table["true"][2])
+
+
+def test_pairs_of_outputs():
+    pairs = ood.pairs_of(outputs())
+    assert pairs["pair"].tolist() == ["true", "false", "false", "true", "any", "any"]
+    assert pairs["ratio"].tolist() == pytest.approx([8, 0.1, 0.5, 2, 0.2, 0.3])
+
+
+def test_auroc_of_separable_scores_is_one():
+    one = outputs()
+    two = pd.concat([one, one.assign(seed=0)])
+    area = ood.auroc(ood.scores_of(two)).set_index("score")["auroc"]
+    assert area["largest"] == 1
+    assert area["softmax"] == 1
+
+
+@pytest.mark.parametrize("name", ["photos", "inverted", "shuffled"])
+def test_foreign_images_look_like_the_set(name):
+    data = load_images("digits")
+    images = ood.foreign_images(name, data, 12)
+    assert images.shape == (12, 1, 8, 8)
+    assert images.dtype == torch.uint8
+    assert int(images.max()) <= data.peak
+    assert ood.foreign_images(name, data, 12).equal(images)
+
+
+def test_foreign_images_of_colour():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (5, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    coloured = type(load_images("digits"))("c", x, torch.arange(5), x, torch.arange(5), 5)
+    assert ood.foreign_images("photos", coloured, 4).shape == (4, 3, 32, 32)
+    with pytest.raises(ValueError, match="foreign: 'cats' is not allowed"):
+        ood.foreign_images("cats", coloured)
+
+
+def test_critic_outputs_are_log_ratios():
+    task = ImageTask(width=32)
+    options = dict(seeds=1, batch=10, epochs=1, weight=0.1, device="cpu")
+    table = ood.critic_outputs(task, ["remine", "renwj"], ["inverted"], **options)
+    assert len(table) == 2 * (1437 + 360 + 360)
+    known = table[table["set"] == "train"]
+    for loss in ("remine", "renwj"):
+        t = known.loc[known["loss"] == loss, [str(k) for k in range(10)]].to_numpy()
+        # The penalty holds log E_Q[e^T] near 0, for NWJ after the shift by 1.
+        assert abs(np.log(np.exp(t).mean())) < 0.5
+    again = ood.critic_outputs(task, ["remine", "renwj"], ["inverted"], **options)
+    pd.testing.assert_frame_equal(table, again)
+
+
+def test_a_missing_artifact_is_said():
+    assert findings.measured("cpu", "nothing", "99", len) == "not run (needs notebook 99)"
+    folder = figures_dir("cpu")
+    folder.mkdir(parents=True)
+    (folder / "x.csv").write_text("a\n1\n2\n")
+    assert findings.measured("cpu", "x", "99", lambda f: f["a"].mean()) == "1.500"
+    assert "not run" in findings.js_low_by_one_over_e("cpu").to_string()
+
+
+def test_predictions_of_the_findings():
+    """The predicted columns are the closed forms that the prose names."""
+    js = findings.js_low_by_one_over_e("cpu")
+    assert f"{math.log(10) - 1 / math.e:.3f}" in js.loc["SLB JS, cifar10", "predicted"]
+    law = findings.batch_law("cpu", 4000)
+    assert float(law.loc["SD over batches, cifar10", "predicted"]) == pytest.approx(0.451, abs=0.02)
+    rare = findings.no_joint_pair([32])
+    assert float(rare.loc["batch 32", "predicted"]) == pytest.approx((15 / 16) ** 32, abs=1e-4)
+    assert float(rare.loc["batch 32", "measured"]) == pytest.approx((15 / 16) ** 32, abs=0.01)
+    caps = findings.clipped_caps()
+    assert caps.loc["ReNWJ", 10.0] == pytest.approx(8.55, abs=0.03)
+
+
+def test_rounding_moves_the_constant_and_not_the_estimate():
+    table = findings.rounding_becomes_drift(findings.rounding_runs(120, 1, 16, 16))
+    assert table.loc["adam", "output bias"] > 1e-3
+    assert table.loc["sgd", "output bias"] < 1e-4
+
+
+def test_initial_scores_grow_with_the_width():
+    table = findings.initial_scores([16, 256], 1)
+    assert table["mean T"].iloc[1] > 8 * table["mean T"].iloc[0]
