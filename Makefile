@@ -14,7 +14,10 @@ NAMES := $(basename $(notdir $(sort $(wildcard notebooks/[0-9]*.ipynb))))
 STORIES := $(filter-out 11_report,$(NAMES))
 DONE := $(STORIES:%=$(OUT)/%.ipynb)
 REPORT := $(OUT)/11_report.ipynb
-LIB := $(wildcard remi_lib/*.py remi_lib/data/*.csv remi_lib/data/claims/*.yaml)
+# What notebooks are made with; how pages look is none of it.
+LIB := $(filter-out remi_lib/pages.py,$(wildcard remi_lib/*.py remi_lib/data/*.csv \
+	remi_lib/data/claims/*.yaml))
+PAGES := $(OUT)/pages.done
 # Two single-threaded processes beat two threads on two cores; libraries that ask get one.
 export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
@@ -28,9 +31,9 @@ CHECKED := REMI_FIGURES=$(CURDIR)/build/nbval REMI_REFERENCE=$(CURDIR)/figures \
 	REMI_PROGRESS=$(CURDIR)/build/check.log IPYTHONDIR=$(CURDIR)/build/ipython
 JOBS ?= 2
 
-.PHONY: all env figures report test unit check bench data refresh lock lint clean distclean help
+.PHONY: all env figures report html test unit check bench data refresh lock lint clean distclean help
 
-all: $(DONE) $(REPORT) ## rebuild every artifact of the profile (PROFILE=cpu|gpu)
+all: $(DONE) $(REPORT) $(PAGES) ## rebuild every artifact of the profile (PROFILE=cpu|gpu)
 
 env: $(STAMP) ## set up .venv with the pinned packages
 
@@ -48,6 +51,13 @@ $(DONE): $(OUT)/%.ipynb: notebooks/%.ipynb params/$(PROFILE)/%.yaml $(LIB) | $(S
 $(REPORT): notebooks/11_report.ipynb params/$(PROFILE)/11_report.yaml $(DONE)
 	@echo "11_report ($(PROFILE))"
 	@$(PY) -m remi_lib.notebooks run 11_report --profile $(PROFILE)
+
+html: $(PAGES) ## render the notebooks as web pages into figures/<profile>/html
+
+$(PAGES): $(DONE) $(REPORT) remi_lib/pages.py $(wildcard remi_lib/data/pages/*)
+	@echo "pages ($(PROFILE))"
+	@$(PY) -m remi_lib.pages --profile $(PROFILE)
+	@touch $@
 
 # `make drift` is `make build/cpu/01_drift.ipynb`.
 define alias
