@@ -37,16 +37,17 @@ def exact(value: float | Tensor) -> Estimate:
 
 
 def verdict_table(ledger: Ledger, *prefixes: str) -> pd.DataFrame:
-    """The judged claims whose id begins with one of the prefixes: what, measured, verdict."""
+    """The judged claims whose id begins with one of the prefixes, for display."""
     rows = []
     for entry in ledger.entries.values():
         if entry["id"].startswith(prefixes):
             numbers = [float(x) for x in (entry["value"], *entry["interval"])]
             value, low, high = (f"{x:.3g}" for x in numbers)
             measured = value if low == high else f"{value} [{low}, {high}]"
-            rows.append([entry["statement"], measured, entry["threshold"], entry["verdict"]])
-    columns = ["claim", "measured", "holds if", "verdict"]
-    return pd.DataFrame(rows, columns=columns).set_index("claim")
+            shown = (entry["statement"], entry["dataset"], measured)
+            rows.append([*shown, entry["threshold"], entry["verdict"]])
+    columns = ["claim", "data", "measured", "holds if", "verdict"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 # --- Finite problems --------------------------------------------------------------------------
@@ -699,6 +700,15 @@ def benchmark_contrastive_problem(labels: Tensor) -> Problem:
     distinct = 1 - torch.eye(len(labels), dtype=torch.float64)
     same = (labels[:, None] == labels) * distinct
     return Problem(same / same.sum(), distinct / distinct.sum())
+
+
+def pair_information(class_counts: Sequence[int]) -> float:
+    """KL between same-label pairs of distinct samples and all of them: log(N (N-1) / J), nats.
+
+    J = sum n (n-1) over classes; with n samples in every class it is log((N-1) / (n-1)).
+    """
+    total = sum(class_counts)
+    return math.log(total * (total - 1) / sum(n * (n - 1) for n in class_counts))
 
 
 def batch_law(class_counts: Sequence[int], batch: int) -> pd.DataFrame:
