@@ -11,10 +11,15 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 OUT := build/$(PROFILE)
 NAMES := $(basename $(notdir $(sort $(wildcard notebooks/[0-9]*.ipynb))))
-STORIES := $(filter-out 11_report,$(NAMES))
-DONE := $(STORIES:%=$(OUT)/%.ipynb)
+# These read what the others publish, so they come after them.
+LATE := $(filter 10_findings 11_report,$(NAMES))
+STORIES := $(filter-out $(LATE),$(NAMES))
+DONE := $(filter-out $(OUT)/11_report.ipynb,$(NAMES:%=$(OUT)/%.ipynb))
 REPORT := $(OUT)/11_report.ipynb
-LIB := $(wildcard remi_lib/*.py remi_lib/data/*.csv remi_lib/data/claims/*.yaml)
+# What notebooks are made with; how pages look is none of it.
+LIB := $(filter-out remi_lib/pages.py,$(wildcard remi_lib/*.py remi_lib/data/*.csv \
+	remi_lib/data/claims/*.yaml))
+PAGES := $(OUT)/pages.done
 # Two single-threaded processes beat two threads on two cores; libraries that ask get one.
 export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
@@ -28,9 +33,9 @@ CHECKED := REMI_FIGURES=$(CURDIR)/build/nbval REMI_REFERENCE=$(CURDIR)/figures \
 	REMI_PROGRESS=$(CURDIR)/build/check.log IPYTHONDIR=$(CURDIR)/build/ipython
 JOBS ?= 2
 
-.PHONY: all env test unit check bench soak data refresh lock lint clean distclean help
+.PHONY: all env html test unit check bench soak data refresh lock lint clean distclean help
 
-all: $(DONE) $(REPORT) ## rebuild every artifact of the profile (PROFILE=cpu|gpu)
+all: $(DONE) $(REPORT) $(PAGES) ## rebuild every artifact of the profile (PROFILE=cpu|gpu)
 
 env: $(STAMP) ## set up .venv with the pinned packages
 
@@ -45,9 +50,18 @@ $(DONE): $(OUT)/%.ipynb: notebooks/%.ipynb params/$(PROFILE)/%.yaml $(LIB) | $(S
 	@echo "$* ($(PROFILE))"
 	@$(PY) -m remi_lib.notebooks run $* --profile $(PROFILE)
 
+$(filter $(OUT)/10_findings.ipynb,$(DONE)): $(STORIES:%=$(OUT)/%.ipynb)
+
 $(REPORT): notebooks/11_report.ipynb params/$(PROFILE)/11_report.yaml $(DONE)
 	@echo "11_report ($(PROFILE))"
 	@$(PY) -m remi_lib.notebooks run 11_report --profile $(PROFILE)
+
+html: $(PAGES) ## render the notebooks as web pages into figures/<profile>/html
+
+$(PAGES): $(DONE) $(REPORT) remi_lib/pages.py $(wildcard remi_lib/data/pages/*)
+	@echo "pages ($(PROFILE))"
+	@$(PY) -m remi_lib.pages --profile $(PROFILE)
+	@touch $@
 
 # `make drift` is `make build/cpu/01_drift.ipynb`.
 define alias
@@ -65,7 +79,7 @@ check: $(STAMP) ## nbval: run the committed notebooks and compare them and their
 	rm -rf build/nbval build/check.log && mkdir -p build
 	@echo "running every notebook; progress: tail -f build/check.log"
 	$(CHECKED) $(PY) -m pytest $(NBVAL) -n $(JOBS) --dist loadfile $(STORIES:%=notebooks/%.ipynb)
-	$(CHECKED) $(PY) -m pytest $(NBVAL) notebooks/11_report.ipynb
+	$(CHECKED) $(PY) -m pytest $(NBVAL) $(LATE:%=notebooks/%.ipynb)
 	$(PY) -m pytest tests/test_artifacts.py
 
 bench: $(STAMP) ## speed of the engines against plain loops, measured in one run
