@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import pandas as pd
 from pandas.io.formats.style import Styler
@@ -45,7 +46,7 @@ def styled_ledger(ledger: pd.DataFrame) -> Styler:
             ],
             "threshold": ledger["threshold"],
             "verdict": ledger["verdict"],
-            "decided in": [f'<a href="{name}.ipynb">{name}</a>' for name in ledger["notebook"]],
+            "decided in": ledger["notebook"].map(_link),
         }
     )
     left = [{"selector": "td, th", "props": "text-align: left; vertical-align: top"}]
@@ -54,6 +55,16 @@ def styled_ledger(ledger: pd.DataFrame) -> Styler:
         .map(lambda v: f"color: {COLOURS[kind(v)]}; font-weight: bold", subset="verdict")
         .set_table_styles(left)
     )
+
+
+@cache
+def _link(notebook: str) -> str:
+    """A link to the cell of a notebook that prints its verdicts."""
+    path = project_root() / "notebooks" / f"{notebook}.ipynb"
+    cells = json.loads(path.read_text())["cells"] if path.exists() else []
+    checked = [c["id"] for c in cells if "nbval-check-output" in c["metadata"].get("tags", [])]
+    anchor = f"#cell-{checked[-1]}" if checked else ""
+    return f'<a href="{notebook}.ipynb{anchor}">{notebook}</a>'
 
 
 def _measured(value: float | str, interval: list) -> str:
