@@ -22,6 +22,7 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from pandas.io.formats.style import Styler
 
 from remi_lib.intervals import Estimate
 from remi_lib.losses import LOSSES, title
@@ -162,8 +163,21 @@ class Ledger:
             if (c.id.split("@")[1] in self.datasets if "@" in c.id else not c.needs)
         ]
 
-    def save(self) -> pd.DataFrame:
-        """Write ``claims/<notebook>.json`` and return the verdicts as a table.
+    def table(self, *prefixes: str) -> pd.DataFrame:
+        """The judged claims, or those whose id begins with one of the prefixes, for display."""
+        entries = [e for e in self.entries.values() if e["id"].startswith(prefixes or ("",))]
+        return pd.DataFrame(
+            {
+                "claim": [e["statement"] for e in entries],
+                "statistic": [e["statistic"] for e in entries],
+                "measured": [measured(e) for e in entries],
+                "holds if": [e["threshold"] for e in entries],
+                "verdict": [e["verdict"] for e in entries],
+            }
+        )
+
+    def save(self) -> Styler:
+        """Write ``claims/<notebook>.json`` and return the verdicts as a table for display.
 
         Raises ValueError if a claim that is due was left unjudged.
         """
@@ -172,13 +186,17 @@ class Ledger:
             raise ValueError(f"ledger {self.notebook}: unjudged claims {unjudged}")
         path = figures_dir(self.profile) / "claims" / f"{self.notebook}.json"
         write_json(list(self.entries.values()), path)
-        return pd.DataFrame(self.entries.values())[
-            ["id", "statement", "statistic", "value", "interval", "threshold", "verdict"]
-        ]
+        return self.table().style.hide()
 
     def verdicts(self) -> str:
         """One line per claim, what nbval compares with the committed notebook."""
         return "\n".join(map(verdict_line, self.entries.values()))
+
+
+def measured(entry: Mapping[str, Any]) -> str:
+    """The value of a judged claim with its interval; an exact number alone."""
+    value, low, high = (f"{float(x):.3g}" for x in (entry["value"], *entry["interval"]))
+    return value if low == high else f"{value} [{low}, {high}]"
 
 
 def verdict_line(entry: Mapping[str, Any]) -> str:

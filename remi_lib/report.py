@@ -8,7 +8,7 @@ from functools import cache
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from remi_lib.claims import FAILS, HOLDS, NOT_RUN, OPEN, collect, verdict_line
+from remi_lib.claims import FAILS, HOLDS, NOT_RUN, OPEN, collect, measured, verdict_line
 from remi_lib.losses import FAMILIES, title
 from remi_lib.store import atomic, figures_dir, project_root
 from remi_lib.tables import cell_text
@@ -40,10 +40,7 @@ def styled_ledger(ledger: pd.DataFrame) -> Styler:
             "data": ledger["dataset"],
             "source": ledger["source"],
             "statistic": ledger["statistic"],
-            "measured": [
-                _measured(value, interval)
-                for value, interval in zip(ledger["value"], ledger["interval"], strict=True)
-            ],
+            "measured": [measured(entry) for entry in ledger.to_dict("records")],
             "threshold": ledger["threshold"],
             "verdict": ledger["verdict"],
             "decided in": ledger["notebook"].map(_link),
@@ -65,11 +62,6 @@ def _link(notebook: str) -> str:
     checked = [c["id"] for c in cells if "nbval-check-output" in c["metadata"].get("tags", [])]
     anchor = f"#cell-{checked[-1]}" if checked else ""
     return f'<a href="{notebook}.ipynb{anchor}">{notebook}</a>'
-
-
-def _measured(value: float | str, interval: list) -> str:
-    numbers = [x if isinstance(x, str) else f"{x:.3g}" for x in (value, *interval)]
-    return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
 
 
 def waiting(ledger: pd.DataFrame) -> pd.DataFrame:

@@ -20,7 +20,6 @@ from scipy.special import gammaln
 from scipy.stats import binom
 from torch import Tensor
 
-from remi_lib.claims import Ledger
 from remi_lib.evaluation import windowed
 from remi_lib.intervals import Estimate
 from remi_lib.losses import Bound, Loss, Terms, dv, nwj
@@ -34,20 +33,6 @@ def exact(value: float | Tensor) -> Estimate:
     """An exact number as evidence: its interval is itself."""
     number = float(value)
     return Estimate(number, number, number)
-
-
-def verdict_table(ledger: Ledger, *prefixes: str) -> pd.DataFrame:
-    """The judged claims whose id begins with one of the prefixes, for display."""
-    rows = []
-    for entry in ledger.entries.values():
-        if entry["id"].startswith(prefixes):
-            numbers = [float(x) for x in (entry["value"], *entry["interval"])]
-            value, low, high = (f"{x:.3g}" for x in numbers)
-            measured = value if low == high else f"{value} [{low}, {high}]"
-            shown = (entry["statement"], entry["dataset"], measured)
-            rows.append([*shown, entry["threshold"], entry["verdict"]])
-    columns = ["claim", "data", "measured", "holds if", "verdict"]
-    return pd.DataFrame(rows, columns=columns)
 
 
 # --- Finite problems --------------------------------------------------------------------------
