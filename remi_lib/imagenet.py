@@ -178,9 +178,7 @@ def picture_transform(size: int, augment: str, train: bool) -> v2.Transform:
     if augment == "resize":
         return v2.Resize((size, size), antialias=True)
     if train:
-        return v2.Compose(
-            [v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip()]
-        )
+        return v2.Compose([v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip()])
     return v2.Compose([v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)])
 
 
@@ -263,6 +261,7 @@ class Pictures(Dataset[Picture]):
         check_decoder(decoder)
         self.split, self.train, self.seed, self.decoder = split, train, seed, decoder
         self.transform = picture_transform(size, augment, train)
+        self.random = train and augment == "crop"
 
     def __len__(self) -> int:
         return len(self.split)
@@ -272,7 +271,7 @@ class Pictures(Dataset[Picture]):
 
     def fetch(self, key: Key, late: bool = False) -> Picture:
         """A picture decoded here, or its bytes to be decoded ``late``, on the device."""
-        epoch, number = key
+        number = key[1]
         label = int(self.split.labels[number])
         failed: list[Unreadable] = []
         others = self.split.neighbours(number) if self.train else ()
@@ -302,8 +301,9 @@ class Pictures(Dataset[Picture]):
         return _bytes_tensor(raw)
 
     def _cut(self, image: Any, key: Key) -> Tensor:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_seed(self.seed, *key))
+        with torch.random.fork_rng(devices=[], enabled=self.random):
+            if self.random:
+                torch.manual_seed(_seed(self.seed, *key))
             image = self.transform(image)
         return image if isinstance(image, Tensor) else v2.functional.pil_to_tensor(image)
 

@@ -1,10 +1,10 @@
 """A generated tree of labelled JPEG files: the stand-in where ImageNet cannot be had.
 
-A class is a texture inside a shape: ten textures times six shapes make up to sixty.  Everything
-else about an image is nuisance: two random colours, a gradient behind, the place, size and turn
-of the shape, the phase, turn and pitch of the texture, distracting patches, light, sensor noise,
-the picture's format and JPEG's own loss.  No class has a colour or a place of its own, so an
-average picture says little about it.
+A class is a texture in a palette: ten textures times six palettes make up to sixty.  Everything
+else about a picture is nuisance: the shape that shows the texture, its place, size and turn; the
+phase, turn and pitch of the texture; how far a colour lies from its palette; a gradient of any
+two colours behind, patches of a third in front, light, sensor noise, the picture's format and
+JPEG's own loss.
 
 Every picture depends on (seed, split, class, number) alone, so a tree is the same wherever and in
 whatever order it is made.
@@ -15,8 +15,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from colorsys import hsv_to_rgb
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +43,7 @@ def _hash(*cells: Field) -> Field:
 
 
 # Brightness in [0, 1] over a plane whose unit is one period.
-TEXTURES: Mapping[str, Callable[[Field, Field], Field]] = {
+TEXTURES: Mapping[str, Callable[[Field, Field], NDArray[Any]]] = {
     "stripes": lambda u, v: _wave(u),
     "zigzag": lambda u, v: _wave(u + np.abs(np.mod(v, 1) - 0.5)),
     "checks": lambda u, v: np.mod(np.floor(2 * u) + np.floor(2 * v), 2),
@@ -74,7 +76,17 @@ SHAPES: Mapping[str, Callable[[Field, Field], NDArray[np.bool_]]] = {
     "star": lambda x, y: _polygon(x, y, 5, 0.5),
 }
 
-NAMES = tuple(f"{texture}_{shape}" for shape in SHAPES for texture in TEXTURES)
+# Hues (0 to 1, red at 0) of a texture's bright and dark parts.
+PALETTES: Mapping[str, tuple[float, float]] = {
+    "fire": (0.08, 0.00),
+    "moss": (0.22, 0.38),
+    "reef": (0.50, 0.05),
+    "dusk": (0.75, 0.60),
+    "rose": (0.92, 0.80),
+    "sand": (0.13, 0.58),
+}
+
+NAMES = tuple(f"{palette}_{texture}" for palette in PALETTES for texture in TEXTURES)
 
 
 @dataclass(frozen=True)
@@ -102,29 +114,29 @@ class Textures:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The class folders: every texture in the first shape, then in the next."""
+        """The class folders: every texture in the first palette, then in the next."""
         return NAMES[: self.classes]
 
     def picture(self, split: str, name: str, number: int) -> tuple[NDArray[np.uint8], int]:
         """One picture (H, W, 3) and the JPEG quality to store it with."""
         rng = np.random.default_rng([self.seed, SPLITS.index(split), NAMES.index(name), number])
-        texture, shape = name.split("_")
+        palette, texture = name.split("_")
+        shape = SHAPES[rng.choice(list(SHAPES))]
         stretch = rng.uniform(0.8, 1.25)
         height, width = (round(self.side * s) for s in (stretch**0.5, stretch**-0.5))
         y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
-        turn = 0.25 if shape in ("square", "cross", "triangle", "star") else np.pi
-        size = rng.uniform(0.6, 0.95)
-        place = rng.uniform(-1, 1, 2) * (1 - size) * 0.8
-        sx, sy = _turned((x - place[0]) / size, (y - place[1]) / size, rng.uniform(-turn, turn))
-        pitch = rng.uniform(0.35, 0.5)
+        size = rng.uniform(0.7, 1.1)
+        place = rng.uniform(-0.3, 0.3, 2)
+        sx, sy = _turned((x - place[0]) / size, (y - place[1]) / size, rng.uniform(-np.pi, np.pi))
+        pitch = rng.uniform(0.5, 0.75)
         u, v = _turned(x / pitch, y / pitch, rng.uniform(-0.4, 0.4))
-        drawn = TEXTURES[texture](u + rng.uniform(0, 6), v + rng.uniform(0, 6)).astype(np.float32)
-        ink, paper, behind, beyond, patch = _colours(rng, 5)
+        drawn = TEXTURES[texture](u + rng.uniform(0, 6), v + rng.uniform(0, 6))[..., None]
+        bright, dark = (_colour(rng, hue) for hue in PALETTES[palette])
+        behind, beyond, patch = (_colour(rng) for _ in range(3))
         slope = rng.uniform(-1, 1, 2)
         ramp = np.clip(0.5 + 0.5 * (slope[0] * x + slope[1] * y), 0, 1)[..., None]
         image = behind * ramp + beyond * (1 - ramp)
-        inside = SHAPES[shape](sx, sy)[..., None]
-        image = np.where(inside, ink * drawn[..., None] + paper * (1 - drawn[..., None]), image)
+        image = np.where(shape(sx, sy)[..., None], bright * drawn + 0.5 * dark * (1 - drawn), image)
         for cx, cy, radius in rng.uniform((-1, -1, 0.08), (1, 1, 0.2), (3, 3)):
             image = np.where((np.hypot(x - cx, y - cy) < radius)[..., None], patch, image)
         image = image * rng.uniform(0.7, 1.1) + rng.normal(0, 0.06, image.shape)
@@ -136,12 +148,10 @@ def _turned(x: Field, y: Field, angle: float) -> tuple[Field, Field]:
     return c * x - s * y, s * x + c * y
 
 
-def _colours(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-    """Random colours, the first two far enough apart for a texture of them to be seen."""
-    while True:
-        colours = rng.uniform(0, 1, (count, 3))
-        if np.abs(colours[0] - colours[1]).sum() > 0.9:
-            return colours
+def _colour(rng: np.random.Generator, hue: float | None = None) -> Field:
+    """A colour near a hue, or of any."""
+    own = rng.uniform() if hue is None else hue + rng.normal(0, 0.05)
+    return np.array(hsv_to_rgb(own % 1, *rng.uniform((0.4, 0.6), 1)), np.float32)
 
 
 def write_tree(textures: Textures, root: Path, label: str | None = None) -> None:
