@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_gather
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -52,18 +51,27 @@ def joined(device: torch.device) -> Iterator[torch.device]:
         distributed.destroy_process_group()
 
 
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dim: int) -> Tensor:
+        shares = [torch.empty_like(x) for _ in range(world().size)]
+        distributed.all_gather(shares, x)
+        ctx.dim, ctx.count = dim, x.shape[dim]
+        return torch.cat(shares, dim)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total.narrow(ctx.dim, world().rank * ctx.count, ctx.count), None
+
+
 def gather(x: Tensor, dim: int = 0) -> Tensor:
-    """The processes' shares (..., b, ...) as one (..., world * b, ...), in the order of ranks.
+    """The processes' equal shares (..., b, ...) as one (..., world * b, ...), in order of ranks.
 
     Differentiable: a share's gradient is the sum of what every process's loss says of it.
     """
-    if world().size == 1:
-        return x
-    if x.is_floating_point():
-        return torch.cat(all_gather(x.contiguous()), dim)
-    shares = [torch.empty_like(x) for _ in range(world().size)]
-    distributed.all_gather(shares, x.contiguous())
-    return torch.cat(shares, dim)
+    return x if world().size == 1 else _Gather.apply(x.contiguous(), dim)
 
 
 def parallel(module: nn.Module, device: torch.device) -> nn.Module:

@@ -407,8 +407,23 @@ def collate(pictures: list[Picture]) -> Batch:
     return Batch(torch.stack(pixels), torch.tensor(labels), unreadable)
 
 
-def _as_is(pictures: list[Picture]) -> list[Picture]:
-    return pictures
+Packed = tuple[list[Picture], Tensor, list[int]]
+
+
+def pack(pictures: list[Picture]) -> Packed:
+    """Many files as one tensor: each that a worker sends costs a file descriptor."""
+    raw = [torch.empty(0, dtype=torch.uint8) if p.pixels is None else p.pixels for p in pictures]
+    return [p._replace(pixels=None) for p in pictures], torch.cat(raw), [len(r) for r in raw]
+
+
+def unpack(packed: Packed) -> list[Picture]:
+    """The pictures that :func:`pack` was given."""
+    pictures, raw, lengths = packed
+    parts = raw.split(lengths)
+    return [
+        p._replace(pixels=part if len(part) else None)
+        for p, part in zip(pictures, parts, strict=True)
+    ]
 
 
 def _one_thread(_: int) -> None:
@@ -427,7 +442,7 @@ def feed(
         pictures,
         batch_sampler=order,
         num_workers=workers,
-        collate_fn=_as_is if late else collate,
+        collate_fn=pack if late else collate,
         pin_memory=device.type == "cuda" and not late,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_one_thread,
@@ -435,7 +450,6 @@ def feed(
         generator=torch.Generator(),
     )
     for item in supply:
-        images, labels, unreadable = collate(pictures.on_device(item, device)) if late else item
-        yield Batch(
-            images.to(device, non_blocking=True), labels.to(device, non_blocking=True), unreadable
-        )
+        batch = collate(pictures.on_device(unpack(item), device)) if late else item
+        images, labels = (x.to(device, non_blocking=True) for x in batch[:2])
+        yield Batch(images, labels, batch.unreadable)

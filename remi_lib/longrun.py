@@ -82,8 +82,9 @@ class LongRun:
     or "cosine".
 
     Raises:
-        ValueError: members of different seeds or batch sizes, no epoch, an unknown schedule, or
-            several members where the network trains one at a time.
+        ValueError: members of different seeds or batch sizes, no epoch, an unknown schedule,
+            several members where the network trains one at a time, or half precision where it
+            has none.
     """
 
     task: ImageTask
@@ -105,6 +106,11 @@ class LongRun:
             )
         if self.task.net == "resnet18" and len(self.members) != 1:
             raise ValueError("members: resnet18 trains one at a time")
+        if self.task.net == "convnet" and self.task.precision != "float32":
+            raise ValueError(
+                f"precision: {self.task.precision!r} is not allowed with the small network, whose "
+                "batch norm is float32; use float32, or net resnet18"
+            )
         if self.task.size is None:
             raise ValueError("size: None is not allowed; files differ in size, name one")
 
@@ -137,16 +143,25 @@ class LongRun:
 
 @dataclass(frozen=True)
 class Means:
-    """How a run is carried out, which changes its speed and none of its numbers.
+    """How a run is carried out: its speed depends on it, its configuration does not.
 
     ``workers`` prepare batches, ``processes`` share each batch (one per GPU), ``minutes`` pass
-    between checkpoints.
+    between checkpoints.  Workers change no number.  Processes change the order of sums and, on
+    CPUs, batch norm, see :func:`~remi_lib.distributed.parallel`.
+
+    Raises:
+        ValueError: a number below its least.
     """
 
     device: str = "auto"
     workers: int = 0
     processes: int = 1
     minutes: float = 10.0
+
+    def __post_init__(self) -> None:
+        for key, least in (("workers", 0), ("processes", 1), ("minutes", 0)):
+            if getattr(self, key) < least:
+                raise ValueError(f"{key}: {getattr(self, key)} is not allowed; at least {least}")
 
 
 @dataclass
@@ -160,13 +175,30 @@ class State:
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
+class HalfPrecision(nn.Module):
+    """A network in bfloat16 autocast, and nothing beyond it: what it feeds stays float32."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return self.network(x)
+
+
 def critic_of(task: ImageTask, members: Sequence[Member], data: ImageSet) -> ImageCritic:
-    """The critic of a task on a tree: the network of each member, with a head in SLB."""
+    """The critic of a task on a tree: the network of each member, with a head in SLB.
+
+    In bfloat16 the encoder is; SLB's head makes scores, and scores are float32.
+    """
     seeds = [m.seed for m in members]
     size = data.train_x.shape[-1]
     encoder: nn.Module = (
         ResNet18(seeds) if task.net == "resnet18" else StackedConvNet(seeds, size, 3, task.width)
     )
+    if task.precision == "bfloat16":
+        encoder = HalfPrecision(encoder)
     outputs = data.classes if task.benchmark == "slb" else task.outputs
     return ImageCritic(encoder, seeds, task.width, outputs, task.scale, task.temperature)
 
@@ -194,8 +226,8 @@ class Trainer:
         self.state = State()
 
     def outputs(self, images: Tensor, critic: nn.Module | None = None) -> Tensor:
-        """Logits or embeddings (M, B, .) in float32; the network itself in its precision."""
-        return self.run.task.outputs_of(critic or self.critic, images, self.data)
+        """Logits or embeddings (M, B, .) of uint8 images, in float32."""
+        return (critic or self.critic)(self.data.normalized(images))
 
     def step(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """One step of ascent on the whole batch, of which this process holds a share."""
@@ -473,8 +505,11 @@ def finish(
     With ``means.processes`` above 1 each run is torchrun's, on that many devices of this host.
 
     Raises:
+        ValueError: ``at_once`` is below 1.
         RuntimeError: a run is still missing after its processes died :data:`ATTEMPTS` times.
     """
+    if at_once < 1:
+        raise ValueError(f"at_once: {at_once} is not allowed; at least 1")
     runs = list(dict.fromkeys(runs))
     missing = [run for run in runs if read_tables(run.folder(tree)) is None]
     say(f"{len(runs)} runs, {len(runs) - len(missing)} from the cache")

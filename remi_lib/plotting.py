@@ -250,8 +250,8 @@ def _say_if_lost(ax: Axes, run: pd.DataFrame) -> None:
     finite = run.loc[np.isfinite(run["mi"]), "step"]
     end = finite.max() + 1 if len(finite) else 0
     if end <= run["step"].max():
-        text, where = f"diverged at step {end:.0f}", {"transform": ax.transAxes, "ha": "center"}
-        ax.text(0.5, 0.6, text, color="0.3", fontsize="small", **where)
+        where: dict[str, Any] = {"transform": ax.transAxes, "ha": "center"}
+        ax.text(0.5, 0.6, f"diverged at step {end:.0f}", color="0.3", fontsize="small", **where)
 
 
 def fig9_seeds(curves: pd.DataFrame, truth: float, names: Mapping[str, str]) -> Figure:
@@ -295,6 +295,23 @@ def _range(ax: Axes, frame: pd.DataFrame, column: str, loss: str, label: str) ->
     style = "--" if split_name(loss)[1] else "-"
     ax.fill_between(low.index, low, high, color=colour(loss), alpha=0.2, lw=0)
     ax.plot(middle.where(np.isfinite(middle)), style, color=colour(loss), lw=1.5, label=label)
+
+
+def gallery(rows: Mapping[str, Sequence[np.ndarray]], names: Sequence[str]) -> Figure:
+    """Rows of pictures (H, W, 3), each row labelled, each column named."""
+    columns = len(names)
+    figure, axes = panels(len(rows) * columns, columns=columns, height=WIDTH / columns)
+    for i, (label, pictures) in enumerate(rows.items()):
+        for j, picture in enumerate(pictures):
+            ax = axes[i * columns + j]
+            ax.imshow(picture, interpolation="nearest")
+            ax.set(xticks=[], yticks=[])
+            sns.despine(ax=ax, left=True, bottom=True)
+            if j == 0:
+                ax.set_ylabel(label, fontsize="small")
+            if i == 0:
+                ax.set_title(names[j], fontsize="x-small", fontweight="normal")
+    return figure
 
 
 def _twin_legend(figure: Figure) -> None:

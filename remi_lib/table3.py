@@ -40,7 +40,12 @@ def runs_of(
     """The runs of Table 3: both benchmarks, every seed; ``weights``: lambda of each benchmark.
 
     The small network trains all losses of a seed as one run, ResNet-18 one loss a run.
+
+    Raises:
+        ValueError: a benchmark without a lambda.
     """
+    if set(weights) != set(BENCHMARKS):
+        raise ValueError(f"weights: {dict(weights)} must name {' and '.join(BENCHMARKS)}")
     runs = []
     for seed in range(seeds) if isinstance(seeds, int) else seeds:
         for benchmark in BENCHMARKS:
@@ -185,7 +190,8 @@ def judge(ledger: Ledger, runs: pd.DataFrame, entropy: float, classes: int) -> N
             # A network of NaNs calls every picture the first class.
             guess=runs["accuracy"].fillna(1 / classes),
             exploded=runs["diverged_step"] < 100,
-        ).set_index(["benchmark", "loss", "seed"])
+        )
+        own = own.set_index(["benchmark", "loss", "seed"]).sort_index()
         for benchmark in BENCHMARKS:
             cell = own.loc[benchmark]
             _judge_drift(ledger, cell, f"fig9.{benchmark}", dataset)

@@ -7,6 +7,7 @@ is therefore part of a run.
 
 from __future__ import annotations
 
+import itertools
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,13 +38,14 @@ def measure(
     runs: Sequence[tuple[LongRun, Tree]],
     workers: Sequence[int] = (0,),
     device: str = "auto",
-    seconds: float = 3.0,
+    seconds: float = 1.5,
     label: str | None = None,
 ) -> pd.DataFrame:
     """Rates of runs, one row per run, number of workers and part (:data:`PARTS`).
 
-    Each is measured for about ``seconds`` after a first batch that does not count.  ``value`` is
-    in images per second; ``hours`` what ImageNet's 1,281,167 training pictures take at that rate.
+    Each is measured for ``seconds`` and two batches at least, after a first that does not count.
+    ``value`` is in images per second; ``hours`` what ImageNet's 1,281,167 training pictures take
+    at that rate.
     """
     where = resolve_device(device)
     rows = []
@@ -97,8 +99,10 @@ def _rate(
 ) -> float:
     use(next(batches))
     _wait(device)
-    images, started, spent = 0, time.perf_counter(), 0.0
-    while spent < seconds:
+    images, spent, started = 0, 0.0, time.perf_counter()
+    for count in itertools.count():
+        if spent >= seconds and count >= 2:
+            break
         batch = next(batches)
         use(batch)
         _wait(device)
