@@ -168,9 +168,8 @@ class Ledger:
             raise ValueError(f"ledger {self.notebook}: unjudged claims {unjudged}")
         path = figures_dir(self.profile) / "claims" / f"{self.notebook}.json"
         write_json(list(self.entries.values()), path)
-        return pd.DataFrame(self.entries.values())[
-            ["id", "statement", "statistic", "value", "interval", "threshold", "verdict"]
-        ]
+        shown = ["id", "statement", "statistic", "value", "interval", "threshold", "verdict"]
+        return pd.DataFrame(list(self.entries.values()), columns=shown)
 
     def verdicts(self) -> str:
         """One line per claim, what nbval compares with the committed notebook."""

@@ -123,6 +123,13 @@ def test_claims_of_imagenet_are_not_judged_on_textures():
     assert {e["dataset"] for e in stored} == {"generated textures (stand-in for ImageNet)"}
 
 
+def test_a_tree_of_ones_own_makes_no_claim():
+    ledger = Ledger("08_imagenet", "cpu", [])
+    table3.judge(ledger, table3.per_run(made_up()), ENTROPY, 60)
+    assert ledger.save().empty
+    assert ledger.verdicts() == ""
+
+
 def test_runs_of_the_table():
     weights = {"slb": 0.1, "clb": 0.01}
     small = table3.runs_of(table3.LOSSES3, seeds=3, weights=weights, **SETTINGS)
