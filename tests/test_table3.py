@@ -199,11 +199,11 @@ def test_the_fewest_workers_that_are_fast_enough():
 
 
 def test_files_of_imagenets_size():
-    tree = throughput.imagenet_sized(20)
-    assert len(tree.train) == 20
+    tree = throughput.imagenet_sized(10)
+    assert len(tree.train) == 10
     from PIL import Image
 
-    sides = [np.prod(Image.open(tree.train.path(i)).size) for i in range(20)]
+    sides = [np.prod(Image.open(tree.train.path(i)).size) for i in range(10)]
     assert np.mean(sides) == pytest.approx(500 * 375, rel=0.02)
 
 
