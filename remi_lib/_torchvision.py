@@ -2,7 +2,8 @@
 
 PyPI's torchvision carries CUDA operators.  Beside a CPU build of torch they do not load and the
 import fails when it registers fake kernels for two of them.  Declaring these two schemas first
-is enough for models, data sets and transforms, which call neither.
+is enough for models, data sets and transforms, which call neither.  Its JPEG decoders are compiled
+too and stay absent there; Pillow decodes instead.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def _declare_missing_operators() -> torch.library.Library | None:
 
 _LIBRARY = _declare_missing_operators()
 
-from torchvision import datasets, models  # noqa: E402
+from torchvision import datasets, io, models  # noqa: E402
 from torchvision.datasets.utils import check_integrity  # noqa: E402
+from torchvision.transforms import v2  # noqa: E402
 
-__all__ = ["check_integrity", "datasets", "models"]
+__all__ = ["check_integrity", "datasets", "io", "models", "v2"]

@@ -245,7 +245,11 @@ class ImageCritic(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits or embeddings (M, B, outputs or d)."""
-        h = self.encoder(images).float()
+        return self.head(self.encoder(images))
+
+    def head(self, features: Tensor) -> Tensor:
+        """What is scored, in float32, of features (M, B, d) in any precision."""
+        h = features.float()
         if self.weight is not None and self.bias is not None:
             h = torch.baddbmm(self.bias, h, self.weight)
         if self.scale == "sqrt":

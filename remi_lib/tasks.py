@@ -393,11 +393,12 @@ class ImageTask:
             done += len(chosen)
 
     def outputs_of(self, critic: nn.Module, images: Tensor, data: ImageSet) -> Tensor:
-        """Logits or embeddings (M, B, .) in float32 of uint8 images, encoded in ``precision``."""
+        """Logits or embeddings (M, B, .) of uint8 images; only the encoder is in ``precision``."""
+        assert isinstance(critic, ImageCritic)
         half = self.precision == "bfloat16"
         with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
-            out = critic(data.normalized(images, self.size))
-        return out.float()
+            features = critic.encoder(data.normalized(images, self.size))
+        return critic.head(features)
 
     def table(self, outputs: Tensor, labels: Tensor) -> Scores:
         make = class_pairs if self.benchmark == "slb" else same_label_pairs

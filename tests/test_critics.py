@@ -109,3 +109,15 @@ def test_resnet_is_torchvisions():
         assert a.equal(b)
     with pytest.raises(ValueError, match="one member at a time"):
         ResNet18([0, 1])
+
+
+def test_half_precision_ends_at_the_encoder():
+    """SLB's logits are scores: the head runs in float32 whatever the encoder's precision."""
+    from remi_lib.tasks import ImageTask, Member
+
+    task = ImageTask(net="resnet18", size=32, precision="bfloat16")
+    critic = task.critic([Member("mine")]).eval()
+    data = task.data()
+    logits = task.outputs_of(critic, data.train_x[:4], data)
+    assert logits.dtype == torch.float32
+    assert not logits.equal(logits.bfloat16().float())
