@@ -7,10 +7,13 @@ and in any way, goes on with what is missing, and two notebooks that ask for the
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import joblib
 import pandas as pd
@@ -142,12 +145,22 @@ def _work(runs: Sequence[Run], device: str, cache: Path) -> int:
     return len(runs)
 
 
+def _on_path(path: Sequence[str], work: Callable[..., int], *arguments: Any) -> int:
+    """``work`` where modules are found as they are here: a worker is older than what you added."""
+    sys.path[:] = path
+    importlib.invalidate_caches()
+    return work(*arguments)
+
+
 def _local(groups: Sequence[Sequence[Run]], device: str, workers: int | None) -> Iterator[int]:
     """Worker processes on this machine; a dead one ends the round, the next takes the rest."""
     count = min(workers or joblib.cpu_count(), len(groups))
     parallel = joblib.Parallel(count, return_as="generator_unordered", batch_size=1)
     try:
-        yield from parallel(joblib.delayed(_work)(group, device, cache_dir()) for group in groups)
+        yield from parallel(
+            joblib.delayed(_on_path)(sys.path, _work, group, device, cache_dir())
+            for group in groups
+        )
     except TerminatedWorkerError as error:
         say(f"a worker died ({str(error).splitlines()[0]}); going on with what is missing")
 
