@@ -42,5 +42,5 @@ def __getattr__(name: str) -> Any:
     if name in ("MutualInformation", "estimate_mi"):
         from remi_lib import estimate
 
-        return getattr(estimate, name)
+        return globals().setdefault(name, getattr(estimate, name))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

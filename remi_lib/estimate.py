@@ -40,7 +40,7 @@ TOLERANCE = 1e-3  # nats, less than which is no progress
 FEWEST = 50  # samples
 NEAR = 0.7  # of log K, from where on the estimate is suspected to be held down by it
 PAIRS = 2**18  # of a fold that are read at most
-_WATCHED, _PARTNERS = 1000, 32  # samples and product partners of a look
+_WATCHED, _PARTNERS = 1000, 64  # samples and product partners of a look, at most
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,9 @@ class MutualInformation:
             bound) and of the seeds.  It is an interval of what these critics can see, which in
             expectation is at most the MI; where the critics have not learned all of the
             dependence the MI lies above it.
-        history: a row per seed, fold and look: ``step``, and the bound in nats on ``training``
-            pairs and on the ``held_out`` ones that decide when to stop.
+        history: a row per seed, fold and look: ``step``, and what the bound reads (nats) on
+            ``training`` pairs and on the ``held_out`` ones that decide when to stop.  These
+            readings cannot exceed the log of the pairs they rest on; the estimate can.
         warnings: what to know before using the number; empty if nothing was noticed.
         by_seed: the estimate of each seed alone.
         settings: what was done, by argument.
@@ -146,6 +147,10 @@ def estimate_mi(
     ):
         if given < least:
             raise ValueError(f"{name}: {given} is not allowed; must be at least {least}")
+    if lr <= 0:
+        raise ValueError(f"lr: {lr} is not allowed; must be positive")
+    if not hidden:
+        raise ValueError("hidden: needs at least one layer")
     if margins not in MARGINS:
         raise ValueError(f"margins: {margins!r} is not allowed; one of {', '.join(MARGINS)}")
     objective = make_loss(loss, weight, tau=tau)
@@ -258,7 +263,7 @@ def _frame(name: str, values: Any) -> pd.DataFrame:
     else:
         if isinstance(values, Tensor):
             values = values.detach().cpu()
-            values = (values.float() if values.dtype.is_floating_point else values).numpy()
+            values = (values.double() if values.dtype.is_floating_point else values).numpy()
         array = np.asarray(values)
         if array.ndim not in (1, 2):
             raise ValueError(f"{name}: has shape {array.shape}; must be (n,) or (n, d)")
@@ -332,7 +337,7 @@ class PairCritic(ConcatCritic):
         shifts = torch.zeros(1, dtype=torch.long) if shifts is None else shifts
         n, first = x.shape[1], self.weights[0]
         others = partners_of(n, shifts.to(x.device)).flatten()
-        h_x = torch.baddbmm(self.biases[0].unsqueeze(1), x, first[:, : self.x_dim])
+        h_x = x @ first[:, : self.x_dim] + self.biases[0].unsqueeze(1)
         h_y = (y @ first[:, self.x_dim :]).index_select(1, others)
         h = silu(h_x.unsqueeze(2) + h_y.unflatten(1, (n, len(shifts)))).flatten(1, 2)
         for layer in range(1, len(self.weights) - 1):
@@ -345,18 +350,19 @@ def partners_of(n: int, shifts: Tensor) -> Tensor:
     return (torch.arange(n, device=shifts.device).unsqueeze(1) + shifts) % n
 
 
-def shifted_pairs(values: Tensor, per_row: bool = False) -> Scores:
+def shifted_pairs(values: Tensor, own_too: bool = False) -> Scores:
     """Scores of n samples with their own partner, first, and with others: (..., n, 1 + others).
 
-    The first column is joint, the others product; for InfoNCE (``per_row``) all are product.
+    The first column is joint, the others are product; all are if ``own_too``, as InfoNCE has it.
     """
     n, k = values.shape[-2:]
     own = torch.arange(k, device=values.device) == 0
-    joint = torch.where(own, -math.log(n), -math.inf)
-    if per_row:
-        product = torch.full_like(joint, -math.log(n * k))
+    even = values.new_zeros(k)
+    joint = torch.where(own, even - math.log(n), -math.inf)
+    if own_too:
+        product = even - math.log(n * k)
     else:
-        product = torch.where(own, -math.inf, -math.log(n * (k - 1)))
+        product = torch.where(own, -math.inf, even - math.log(n * (k - 1)))
     return Scores(values, joint.expand(n, k), product.expand(n, k))
 
 
@@ -381,8 +387,8 @@ class Rows:
 
 
 def split(n: int, folds: int, seeds: int, seed: int) -> Rows:
-    """Folds shared by all seeds; a tenth of all samples, another one per member, decides when to
-    stop.
+    """Folds shared by all seeds; a tenth of all samples (50, if that is more and there are enough)
+    decides when to stop, another tenth for each member.
 
     ``n % folds`` samples are in no fold: they are trained on, not read.
     """
@@ -395,7 +401,7 @@ def split(n: int, folds: int, seeds: int, seed: int) -> Rows:
             own = slice(fold * size, (fold + 1) * size)
             rest = torch.cat([order[: own.start], order[own.stop :]])
             rest = rest[torch.randperm(len(rest), generator=generator)]
-            count = min(max(n // 10, 10), _WATCHED)
+            count = min(max(n // 10, 50), len(rest) // 4, _WATCHED)
             test.append(order[own])
             watch.append(rest[:count])
             train.append(rest[count:])
@@ -507,15 +513,19 @@ def _batches(rows: Rows, batch: int) -> Iterator[Tensor]:
 
 
 def _table(
-    critic: PairCritic, data: Sequence[Tensor], index: Tensor, shifts: Tensor, per_row: bool
+    critic: PairCritic, data: Sequence[Tensor], index: Tensor, shifts: Tensor, own_too: bool
 ) -> Scores:
     x, y = (d[index.to(d.device)] for d in data)
-    return shifted_pairs(critic(x, y, shifts), per_row)
+    return shifted_pairs(critic(x, y, shifts), own_too)
 
 
 @torch.no_grad()
 def _look(critic: PairCritic, data: Sequence[Tensor], rows: Rows, per_row: bool) -> Tensor:
-    """The bound (2, M) on as many training as watched pairs."""
+    """The bound (2, M) on as many training as watched pairs.
+
+    A sample's own pair counts as product too, so that DV cannot exceed the log of its partners:
+    on a few dozen pairs the unbounded reading is at its best where it is luckiest.
+    """
     count = rows.watch.shape[1]
     shifts = torch.arange(min(_PARTNERS, count - 1) + 1)
     tables = (
@@ -577,8 +587,9 @@ def read(
     value = bound_of(per_row)(table).mi.mean().item()
     by_seed = by_member.mean(1)
     variance = influence(table, per_row).var().item() / (size * rows.folds)
-    if rows.seeds > 1:
-        variance += by_seed[by_seed.isfinite()].var().nan_to_num().item() / rows.seeds
+    finite = by_seed[by_seed.isfinite()]
+    if len(finite) > 1:
+        variance += finite.var().item() / len(finite)
     return Reading(value, math.sqrt(variance), tuple(by_seed.tolist()), math.log(len(shifts)))
 
 
@@ -586,16 +597,17 @@ def influence(table: Scores, per_row: bool = False) -> Tensor:
     """What each sample adds to the bound of its table, mean 0: (..., n, 1 + others) -> (..., n).
 
     Its variance over n is that of the bound.  A sample enters DV once by its joint pair and
-    twice by its product pairs, as x_i and as y_i: T_ii - E[T] - (w_i. + w_.i - 2) with w = e^T
-    over its mean.
+    twice by its product pairs, as x_i and as y_i: T_ii - E[T] - (w_i. + w_.i - 2) with w_i. and
+    w_.i the means of e^T over its row and column, relative to the mean of all.  InfoNCE has
+    log E[e^T] of the row in place of w_i., and w relative to the mean of the row.
     """
     own = table.values[..., 0]
+    n, k = table.values.shape[-2:]
+    met = partners_of(n, torch.arange(k, device=own.device))
     if per_row:
-        gain = own - torch.logsumexp(table.values, -1)
-        return gain - gain.mean(-1, keepdim=True)
-    others = table.values[..., 1:]
-    n, k = others.shape[-2:]
-    share = (others - table.log_mean_exp()[..., None, None]).exp()
-    met = partners_of(n, torch.arange(1, k + 1, device=others.device)).flatten()
-    as_y = torch.zeros_like(own).index_add_(-1, met, share.flatten(-2)) / k
-    return own - own.mean(-1, keepdim=True) - (share.mean(-1) + as_y - 2)
+        share, gain = table.values.softmax(-1), own - torch.logsumexp(table.values, -1)
+    else:
+        share = (table.values[..., 1:] - table.log_mean_exp()[..., None, None]).exp() / (k - 1)
+        met, gain = met[:, 1:], own - share.sum(-1)
+    as_y = torch.zeros_like(own).index_add_(-1, met.flatten(), share.flatten(-2))
+    return gain - gain.mean(-1, keepdim=True) - (as_y - 1)

@@ -1,0 +1,155 @@
+"""One estimator on one sample of a distribution whose MI is known: a row of a table.
+
+The other packages are imported only when one of their rows is asked for.  Each is used as its
+documentation says and at its defaults; where it cannot take the data the row says why.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remi_lib.distributions import Distribution
+from remi_lib.estimate import estimate_mi
+from remi_lib.intervals import Estimate
+
+NAN = float("nan")
+
+
+class NotApplicable(Exception):
+    """The estimator does not take such data, or is not installed."""
+
+
+def ours(x: NDArray, y: NDArray, seed: int, **options: Any) -> Estimate:
+    return estimate_mi(x, y, seed, label=None, **options).estimate
+
+
+def sklearn_knn(x: NDArray, y: NDArray, seed: int) -> Estimate:
+    """scikit-learn's kNN estimator (Kraskov et al. 2004; Ross 2014 for a discrete x)."""
+    from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
+
+    if x.ndim == 1 and y.shape[1] > 1:
+        raise NotApplicable("takes one column of x and of y")
+    if x.ndim == 1:
+        value = mutual_info_classif(y, x, discrete_features=False, random_state=seed)
+    elif x.shape[1] == y.shape[1] == 1:
+        value = mutual_info_regression(x, y.ravel(), random_state=seed)
+    else:
+        raise NotApplicable("takes one column of x and of y")
+    return Estimate(float(value[0]), NAN, NAN)
+
+
+def infomeasure_ksg(x: NDArray, y: NDArray, seed: int) -> Estimate:
+    """infomeasure's KSG estimator; a class enters as its number, there is no mixed estimator."""
+    try:
+        import infomeasure
+    except ImportError as error:
+        raise NotApplicable(f"not installed ({error.name})") from error
+    np.random.seed(seed)  # noqa: NPY002 - the noise that it breaks ties with
+    columns = [a.astype(float).squeeze() for a in (x, y)]
+    return Estimate(float(infomeasure.mutual_information(*columns, approach="ksg")), NAN, NAN)
+
+
+def bmi_mine(x: NDArray, y: NDArray, seed: int) -> Estimate:
+    return _bmi("bmi MINE", x, y)
+
+
+def bmi_infonce(x: NDArray, y: NDArray, seed: int) -> Estimate:
+    return _bmi("bmi InfoNCE", x, y)
+
+
+METHODS: dict[str, Callable[..., Estimate]] = {
+    "estimate_mi": ours,
+    "scikit-learn kNN": sklearn_knn,
+    "infomeasure KSG": infomeasure_ksg,
+    "bmi MINE": bmi_mine,
+    "bmi InfoNCE": bmi_infonce,
+}
+
+
+@cache
+def _bmi_process() -> subprocess.Popen:
+    """benchmark-mi's own interpreter, REMI_BMI_PYTHON, waiting for requests."""
+    python = os.environ.get("REMI_BMI_PYTHON")
+    if not python or not Path(python).exists():
+        raise NotApplicable("not installed (REMI_BMI_PYTHON)")
+    script = Path(__file__).with_name("_bmi.py")
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment["JAX_PLATFORMS"] = "cpu"
+    return subprocess.Popen(
+        [python, str(script)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+    )
+
+
+def _bmi(method: str, x: NDArray, y: NDArray) -> Estimate:
+    process = _bmi_process()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pairs.npz"
+        np.savez(path, x=x.reshape(len(x), -1).astype(float), y=y)
+        process.stdin.write(json.dumps({"method": method, "path": str(path)}) + "\n")
+        process.stdin.flush()
+        answer = process.stdout.readline()
+    if not answer:
+        raise NotApplicable("its process died")
+    return Estimate(json.loads(answer)["value"], NAN, NAN)
+
+
+def trial(
+    distribution: Distribution, method: str, n: int, seed: int, **options: Any
+) -> dict[str, Any]:
+    """One row: the estimate in nats, its interval if it has one, the seconds, and a note.
+
+    An estimator that raises is a row with its error as the note, not an end of the run.
+    """
+    x, y = distribution.sample(n, seed)
+    started = time.perf_counter()
+    try:
+        found, note = METHODS[method](x, y, seed, **options), ""
+    except NotApplicable as reason:
+        found, note = Estimate(NAN, NAN, NAN), str(reason)
+    except Exception as error:
+        found, note = Estimate(NAN, NAN, NAN), f"{type(error).__name__}: {error}"[:80]
+    return {
+        "distribution": distribution.name,
+        "dim_x": distribution.dims[0],
+        "dim_y": distribution.dims[1],
+        "mi": distribution.mi,
+        "truth": distribution.truth,
+        "samples": n,
+        "method": method,
+        "seed": seed,
+        **found._asdict(),
+        "seconds": time.perf_counter() - started,
+        "note": note,
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions of the packages that are compared, as far as they are installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": sys.version.split()[0]}
+    for package in ("torch", "scikit-learn", "infomeasure"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
