@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,20 +126,9 @@ def compare() -> pd.DataFrame:
     import torch
 
     torch.set_num_threads(1)
-    n, seeds = COMPARISON["n"], COMPARISON["seeds"]
-    parts = []
-    with progress(len(trials.METHODS) * len(BENCHMARK), "compare", unit="distribution") as bar:
-        for method in trials.METHODS:
-            config = {"method": method, **COMPARISON, "versions": trials.versions()}
-
-            def compute(method: str = method) -> dict[str, pd.DataFrame]:
-                rows = []
-                for distribution in BENCHMARK:
-                    rows += [trials.trial(distribution, method, n, seed) for seed in range(seeds)]
-                    bar.update()
-                return {"runs": pd.DataFrame(rows)}
-
-            parts.append(cached(f"comparison {method}", config, "trials", compute)["runs"])
+    cells = list(product(range(COMPARISON["seeds"]), trials.METHODS))
+    with progress(len(cells) * len(BENCHMARK), "compare", unit="run") as bar:
+        parts = [_round(method, seed, bar.update) for seed, method in cells]
     runs = pd.concat(parts, ignore_index=True)
     publish(f"{FOLDER}/comparison_runs", "cpu", runs)
     summary = summarize(runs)
@@ -147,6 +137,21 @@ def compare() -> pd.DataFrame:
     publish(f"{FOLDER}/standing", "cpu", standings)
     write_block("estimators", markdown(summary, standings))
     return standings
+
+
+def _round(method: str, seed: int, done: Callable[[], Any]) -> pd.DataFrame:
+    """One method on one sample of every distribution."""
+    n = COMPARISON["n"]
+    config = {"method": method, "n": n, "seed": seed, "versions": trials.versions(method)}
+
+    def compute() -> dict[str, pd.DataFrame]:
+        rows = []
+        for distribution in BENCHMARK:
+            rows.append(trials.trial(distribution, method, n, seed))
+            done()
+        return {"runs": pd.DataFrame(rows)}
+
+    return cached(f"comparison {method} {seed}", config, "trials", compute)["runs"]
 
 
 KEYS = ["distribution", "method"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -78,11 +77,19 @@ METHODS: dict[str, Callable[..., Estimate]] = {
 }
 
 
+BMI = "0.1.3"  # the version in requirements-bmi.txt
+
+
+def _bmi_python() -> str | None:
+    python = os.environ.get("REMI_BMI_PYTHON")
+    return python if python and Path(python).exists() else None
+
+
 @cache
 def _bmi_process() -> subprocess.Popen:
     """benchmark-mi's own interpreter, REMI_BMI_PYTHON, waiting for requests."""
-    python = os.environ.get("REMI_BMI_PYTHON")
-    if not python or not Path(python).exists():
+    python = _bmi_python()
+    if python is None:
         raise NotApplicable("not installed (REMI_BMI_PYTHON)")
     script = Path(__file__).with_name("_bmi.py")
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
@@ -142,14 +149,23 @@ def trial(
     }
 
 
-def versions() -> dict[str, str]:
-    """The versions of the packages that are compared, as far as they are installed."""
+PACKAGES = {
+    "estimate_mi": ("torch",),
+    "scikit-learn kNN": ("scikit-learn",),
+    "infomeasure KSG": ("infomeasure",),
+}
+
+
+def versions(method: str) -> dict[str, str]:
+    """The versions of the packages a method rests on."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"python": sys.version.split()[0]}
-    for package in ("torch", "scikit-learn", "infomeasure"):
+    found = {}
+    for package in PACKAGES.get(method, ()):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
+    if method not in PACKAGES:
+        found["benchmark-mi"] = BMI if _bmi_python() else "not installed"
     return found
