@@ -28,7 +28,8 @@ CHECKED := REMI_FIGURES=$(CURDIR)/build/nbval REMI_REFERENCE=$(CURDIR)/figures \
 	REMI_PROGRESS=$(CURDIR)/build/check.log IPYTHONDIR=$(CURDIR)/build/ipython
 JOBS ?= 2
 
-.PHONY: all env figures report test unit check bench data refresh lock lint clean distclean help
+.PHONY: all env figures report test unit check bench data refresh reference compare choose lock lint \
+	clean distclean help
 
 all: $(DONE) $(REPORT) ## rebuild every artifact of the profile (PROFILE=cpu|gpu)
 
@@ -80,6 +81,24 @@ refresh: all ## copy the executed notebooks into notebooks/ and the results into
 
 lint: $(STAMP) ## ruff and mypy
 	$(VENV)/bin/ruff check -q . && $(VENV)/bin/ruff format -q --check . && $(VENV)/bin/mypy remi_lib
+
+reference: $(STAMP) ## API reference from the docstrings into build/reference
+	$(PY) -m remi_lib.reference
+
+# Other people's estimators: one beside the library, one that needs older versions in a place of
+# its own.  Nothing else in the project needs them.
+BMI := build/bmi/bin/python
+build/bmi/.installed: requirements-bmi.txt
+	$(PYTHON) -m venv build/bmi
+	$(BMI) -m pip install -q --disable-pip-version-check $(PIP_OPTIONS) --no-deps -r requirements-bmi.txt
+	@touch $@
+
+compare: $(STAMP) build/bmi/.installed ## estimate_mi against public estimators, one run, half an hour
+	$(PY) -m pip install -q --disable-pip-version-check $(PIP_OPTIONS) --no-deps -r requirements-compare.txt
+	REMI_BMI_PYTHON=$(CURDIR)/$(BMI) $(PY) -m remi_lib.comparison compare
+
+choose: $(STAMP) ## the evidence for estimate_mi's defaults, half an hour
+	$(PY) -m remi_lib.comparison choose
 
 lock: ## resolve requirements.txt afresh into constraints.txt
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

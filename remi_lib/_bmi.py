@@ -19,9 +19,9 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         data = np.load(request["path"])
-        started = time.perf_counter()
+        started = time.process_time()
         value = kinds[request["method"]](verbose=False).estimate(data["x"], data["y"])
-        print(json.dumps({"value": float(value), "seconds": time.perf_counter() - started}))
+        print(json.dumps({"value": float(value), "seconds": time.process_time() - started}))
         sys.stdout.flush()
 
 

@@ -162,7 +162,7 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
 
     ``error``, ``low``, ``high``: estimate minus true MI (nats); ``absolute``: mean |error|;
     ``covered``: share of runs whose own interval holds the true MI, where the method gives one;
-    ``seconds``: median; ``note``: why there is no number.
+    ``seconds``: median CPU time; ``note``: why there is no number.
     """
     rows = []
     for (distribution, method), own in runs.groupby(KEYS, sort=False):
@@ -231,7 +231,7 @@ def markdown(summary: pd.DataFrame, standings: pd.DataFrame) -> str:
         )
     time = summary.groupby("method")["seconds"].median()
     cells = ["" if np.isnan(time[m]) else f"{time[m]:.2g} s" for m in methods]
-    lines.append(f"| *median time, one thread* | | {' | '.join(cells)} | |")
+    lines.append(f"| *median CPU time* | | {' | '.join(cells)} | |")
     behind = standings.loc[standings["verdict"] == "behind", ["distribution", "rival"]]
     where = "; ".join(f"{d} ({rival})" for d, rival in behind.itertuples(index=False)) or "nowhere"
     counts = standings["verdict"].value_counts()
@@ -280,7 +280,7 @@ def picture(summary: pd.DataFrame) -> Figure:
     left.set_yticks(range(len(names)), [f"{n} ({mi[n]:.2f})" for n in names])
     left.set(ylim=(len(names) - 0.5, -0.5), xlabel="estimate minus true MI (nats)")
     left.set_title("error, 95% interval over samples (true MI)")
-    right.set(xscale="log", xlabel="seconds, one thread", title="time")
+    right.set(xscale="log", xlabel="CPU seconds", title="time")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(methods))
     return figure
 

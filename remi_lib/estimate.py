@@ -35,11 +35,12 @@ MARGINS: dict[str, str] = {
     "standard": "standardised",
     "raw": "as it is",
 }
-CHECK_EVERY = 25  # steps between two looks at the held-out pairs
+LOOK_EVERY, EARLY = 50, (10, 25)  # steps between two looks at the held-out pairs; first looks
 TOLERANCE = 1e-3  # nats, less than which is no progress
 FEWEST = 50  # samples
 NEAR = 0.7  # of log K, from where on the estimate is suspected to be held down by it
-PAIRS = 2**18  # of a fold that are read at most
+PAIRS = 2**17  # of a fold that are read at most
+CHUNK = 2**14  # pairs that pass through the critics at once: more would leave the CPU's cache
 _WATCHED, _PARTNERS = 1000, 64  # samples and product partners of a look, at most
 
 
@@ -102,7 +103,7 @@ def estimate_mi(
     seeds: int = 3,
     folds: int = 5,
     steps: int = 1000,
-    patience: int = 10,
+    patience: int = 5,
     batch: int = 128,
     partners: int = 4,
     hidden: Sequence[int] = (64, 64),
@@ -126,7 +127,7 @@ def estimate_mi(
             not change under an invertible map of x or y, what the critics can learn does.
         categories: an integer column of at most so many values is one-hot encoded; 0: none is.
         seeds, folds: critics that are averaged per fold, and folds of the cross-fit.
-        steps: optimiser steps at most.  Every 25 steps each critic is read on held-out pairs of its
+        steps: optimiser steps at most.  Every 50 steps each critic is read on held-out pairs of its
             own; it is taken at its best, and training ends when the best have not risen by a
             thousandth of a nat, on average, for ``patience`` looks.
         batch, partners: samples in a batch, and product pairs that each makes with others of it.
@@ -335,13 +336,17 @@ class PairCritic(ConcatCritic):
         ``x`` (M, n, x_dim), ``y`` (M, n, y_dim), ``shifts`` (S,), only 0 if None.
         """
         shifts = torch.zeros(1, dtype=torch.long) if shifts is None else shifts
+        chunk = max(1, CHUNK // (len(self.weights[0]) * x.shape[1]))
+        if len(shifts) > chunk and not torch.is_grad_enabled():
+            return torch.cat([self(x, y, part) for part in shifts.split(chunk)], -1)
         n, first = x.shape[1], self.weights[0]
         others = partners_of(n, shifts.to(x.device)).flatten()
         h_x = x @ first[:, : self.x_dim] + self.biases[0].unsqueeze(1)
         h_y = (y @ first[:, self.x_dim :]).index_select(1, others)
-        h = silu(h_x.unsqueeze(2) + h_y.unflatten(1, (n, len(shifts)))).flatten(1, 2)
+        once = not torch.is_grad_enabled()
+        h = silu(h_x.unsqueeze(2) + h_y.unflatten(1, (n, len(shifts))), once).flatten(1, 2)
         for layer in range(1, len(self.weights) - 1):
-            h = silu(torch.baddbmm(self.biases[layer].unsqueeze(1), h, self.weights[layer]))
+            h = silu(torch.baddbmm(self.biases[layer].unsqueeze(1), h, self.weights[layer]), once)
         return (h @ self.weights[-1]).view(-1, n, len(shifts))
 
 
@@ -464,7 +469,7 @@ def fit(
             update.zero_grad()
             (-bound.objective).sum().backward()
             update.step()
-            if step % CHECK_EVERY and step != plan.steps:
+            if step % LOOK_EVERY and step not in (*EARLY, plan.steps):
                 continue
             seen = _look(critic, data, rows, plan.per_row)
             steps.append(step)
@@ -478,7 +483,7 @@ def fit(
             if best[1].mean().item() > risen[0] + TOLERANCE:
                 risen = best[1].mean().item(), step
             waited = step - risen[1]
-            if waited >= plan.patience * CHECK_EVERY or not seen[1].isfinite().any():
+            if waited >= plan.patience * LOOK_EVERY or not seen[1].isfinite().any():
                 break
     with torch.no_grad():
         for parameter, value in zip(critic.parameters(), kept, strict=True):
@@ -572,10 +577,7 @@ def read(
     """
     size = rows.test.shape[1]
     shifts = torch.arange(min(size - 1, max(PAIRS // size, 1)) + 1)
-    chunk = max(1, 2**19 // (size * len(rows.test)))  # bounds the memory of the hidden layer
-    values = torch.cat(
-        [_table(critic, data, rows.test, part, per_row).values for part in shifts.split(chunk)], -1
-    )
+    values = _table(critic, data, rows.test, shifts, per_row).values
     by_member = bound_of(per_row)(shifted_pairs(values, per_row)).mi.view(rows.seeds, rows.folds)
     usable = alive.to(values.device).view(rows.seeds, rows.folds)
     values = values.view(rows.seeds, rows.folds, size, -1)

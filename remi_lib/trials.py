@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +26,22 @@ from remi_lib.intervals import Estimate
 NAN = float("nan")
 
 
+class Found(NamedTuple):
+    """An estimate, and the CPU seconds it took in another process than this one."""
+
+    estimate: Estimate
+    elsewhere: float = 0.0
+
+
 class NotApplicable(Exception):
     """The estimator does not take such data, or is not installed."""
 
 
-def ours(x: NDArray, y: NDArray, seed: int, **options: Any) -> Estimate:
-    return estimate_mi(x, y, seed, label=None, **options).estimate
+def ours(x: NDArray, y: NDArray, seed: int, **options: Any) -> Found:
+    return Found(estimate_mi(x, y, seed, label=None, **options).estimate)
 
 
-def sklearn_knn(x: NDArray, y: NDArray, seed: int) -> Estimate:
+def sklearn_knn(x: NDArray, y: NDArray, seed: int) -> Found:
     """scikit-learn's kNN estimator (Kraskov et al. 2004; Ross 2014 for a discrete x)."""
     from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
 
@@ -46,10 +53,10 @@ def sklearn_knn(x: NDArray, y: NDArray, seed: int) -> Estimate:
         value = mutual_info_regression(x, y.ravel(), random_state=seed)
     else:
         raise NotApplicable("takes one column of x and of y")
-    return Estimate(float(value[0]), NAN, NAN)
+    return Found(Estimate(float(value[0]), NAN, NAN))
 
 
-def infomeasure_ksg(x: NDArray, y: NDArray, seed: int) -> Estimate:
+def infomeasure_ksg(x: NDArray, y: NDArray, seed: int) -> Found:
     """infomeasure's KSG estimator; a class enters as its number, there is no mixed estimator."""
     try:
         import infomeasure
@@ -57,18 +64,19 @@ def infomeasure_ksg(x: NDArray, y: NDArray, seed: int) -> Estimate:
         raise NotApplicable(f"not installed ({error.name})") from error
     np.random.seed(seed)  # noqa: NPY002 - the noise that it breaks ties with
     columns = [a.astype(float).squeeze() for a in (x, y)]
-    return Estimate(float(infomeasure.mutual_information(*columns, approach="ksg")), NAN, NAN)
+    value = infomeasure.mutual_information(*columns, approach="ksg")
+    return Found(Estimate(float(value), NAN, NAN))
 
 
-def bmi_mine(x: NDArray, y: NDArray, seed: int) -> Estimate:
+def bmi_mine(x: NDArray, y: NDArray, seed: int) -> Found:
     return _bmi("bmi MINE", x, y)
 
 
-def bmi_infonce(x: NDArray, y: NDArray, seed: int) -> Estimate:
+def bmi_infonce(x: NDArray, y: NDArray, seed: int) -> Found:
     return _bmi("bmi InfoNCE", x, y)
 
 
-METHODS: dict[str, Callable[..., Estimate]] = {
+METHODS: dict[str, Callable[..., Found]] = {
     "estimate_mi": ours,
     "scikit-learn kNN": sklearn_knn,
     "infomeasure KSG": infomeasure_ksg,
@@ -104,7 +112,7 @@ def _bmi_process() -> subprocess.Popen:
     )
 
 
-def _bmi(method: str, x: NDArray, y: NDArray) -> Estimate:
+def _bmi(method: str, x: NDArray, y: NDArray) -> Found:
     process = _bmi_process()
     assert process.stdin is not None
     assert process.stdout is not None
@@ -116,24 +124,27 @@ def _bmi(method: str, x: NDArray, y: NDArray) -> Estimate:
         answer = process.stdout.readline()
     if not answer:
         raise NotApplicable("its process died")
-    return Estimate(json.loads(answer)["value"], NAN, NAN)
+    row = json.loads(answer)
+    return Found(Estimate(row["value"], NAN, NAN), row["seconds"])
 
 
 def trial(
     distribution: Distribution, method: str, n: int, seed: int, **options: Any
 ) -> dict[str, Any]:
-    """One row: the estimate in nats, its interval if it has one, the seconds, and a note.
+    """One row: the estimate in nats, its interval if it has one, CPU seconds, and a note.
+
+    CPU seconds, because they are the same on a machine that is busy with something else.
 
     An estimator that raises is a row with its error as the note, not an end of the run.
     """
     x, y = distribution.sample(n, seed)
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         found, note = METHODS[method](x, y, seed, **options), ""
     except NotApplicable as reason:
-        found, note = Estimate(NAN, NAN, NAN), str(reason)
+        found, note = Found(Estimate(NAN, NAN, NAN)), str(reason)
     except Exception as error:
-        found, note = Estimate(NAN, NAN, NAN), f"{type(error).__name__}: {error}"[:80]
+        found, note = Found(Estimate(NAN, NAN, NAN)), f"{type(error).__name__}: {error}"[:80]
     return {
         "distribution": distribution.name,
         "dim_x": distribution.dims[0],
@@ -143,8 +154,8 @@ def trial(
         "samples": n,
         "method": method,
         "seed": seed,
-        **found._asdict(),
-        "seconds": time.perf_counter() - started,
+        **found.estimate._asdict(),
+        "seconds": time.process_time() - started + found.elsewhere,
         "note": note,
     }
 
