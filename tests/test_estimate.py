@@ -37,9 +37,9 @@ def correlated():
 # --- the estimate
 
 
-@pytest.mark.parametrize("loss", ["remine", "resmile", "reinfonce", "renwj", "retuba", "rejs"])
+@pytest.mark.parametrize("loss", ["remine", "reinfonce", "renwj", "rejs"])
 def test_known_mi(correlated, loss):
-    found = estimate_mi(*correlated, loss=loss, seeds=2, steps=300, label=None)
+    found = estimate_mi(*correlated, loss=loss, seeds=2, folds=3, steps=200, label=None)
     assert float(found) == pytest.approx(bivariate(0.9).mi, abs=0.1)
     low, high = found.interval
     assert low < found.value < high
@@ -244,11 +244,13 @@ def test_diverged(correlated):
 
 
 def test_over_fitting():
+    """Two relations among twenty columns and 150 samples: learned by heart, not found."""
     generator = np.random.default_rng(0)
-    x = generator.normal(size=(100, 40))
-    y = x[:, :20] + 0.5 * generator.normal(size=(100, 20))
+    x = generator.normal(size=(150, 20))
+    y = x[:, :2] + generator.normal(size=(150, 2))
     found = estimate_mi(x, y, seeds=1, steps=100, label=None)
     assert warned(found, "over-fitting: the critics read")
+    assert float(found) < math.log(2)
     assert {"training", "held_out", "seed", "fold", "step"} <= set(found.history)
     last = found.history.groupby("fold").last()
     assert (last["training"] > last["held_out"] + 1).all()
