@@ -248,7 +248,7 @@ DEVELOPMENT: tuple[Distribution, ...] = (
     dense(3, 0.5),
     dense(10, 0.3),
     replace(sparse(3, 0.9, 3), name="strong Gaussian 3x3"),
-    student(2, 3, 0.3),
-    asinh(student(2, 1, 0.3)),
+    student(2, 1, 0.3),
+    asinh(student(2, 3, 0.3)),
     spiral(sparse(3, 0.6, 3), 0.7),
 )

@@ -30,7 +30,7 @@ from remi_lib.training import resolve_device
 
 Margins = Literal["both", "ranks", "standard", "raw"]
 MARGINS: dict[str, str] = {
-    "both": "standardised, beside the normal scores of its ranks",
+    "both": "standardised by median and quartiles, beside the normal scores of its ranks",
     "ranks": "replaced by the normal scores of its ranks",
     "standard": "standardised",
     "raw": "as it is",
@@ -38,6 +38,7 @@ MARGINS: dict[str, str] = {
 LOOK_EVERY, EARLY = 50, (10, 25)  # steps between two looks at the held-out pairs; first looks
 TOLERANCE = 1e-3  # nats, less than which is no progress
 FEWEST = 50  # samples
+EDGE = 4.0  # of a column standardised by its quartiles
 NEAR = 0.7  # of log K, from where on the estimate is suspected to be held down by it
 PAIRS = 2**17  # of a fold that are read at most
 CHUNK = 2**14  # pairs that pass through the critics at once: more would leave the CPU's cache
@@ -122,9 +123,11 @@ def estimate_mi(
             reading is the Donsker-Varadhan bound of the unclipped critic, for the InfoNCE losses
             InfoNCE itself, whose critics are known up to a function of x only.
         weight, tau: of the loss; its defaults if None.
-        margins: what a numeric column becomes.  "both": standardised, and once more as the normal
-            scores of its ranks.  "ranks" or "standard": one of the two.  "raw": as it is.  MI does
-            not change under an invertible map of x or y, what the critics can learn does.
+        margins: what a numeric column becomes.  "both": standardised (by median and quartiles,
+            ending at 4 of their standard deviations), and once more as the normal scores of its
+            ranks.  "ranks": these alone.  "standard": mean 0 and standard deviation 1.  "raw": as
+            it is.  MI does not change under an invertible map of x or y, what the critics can
+            learn does.
         categories: an integer column of at most so many values is one-hot encoded; 0: none is.
         seeds, folds: critics that are averaged per fold, and folds of the cross-fit.
         steps: optimiser steps at most.  Every 50 steps each critic is read on held-out pairs of its
@@ -294,14 +297,21 @@ def _numeric(name: str, column: pd.Series, margins: Margins) -> NDArray:
     if margins == "raw":
         return v[:, None]
     scores = ndtri((pd.Series(v).rank().to_numpy() - 0.5) / len(v))
-    # A far outlier would drown the rest; ranks, beside it, still see where it lies.
-    plain = _standardized(v)
+    # A critic that has seen one outlier says anything of the next: they end at the edge, and ranks,
+    # beside it, still see where they lie.
+    plain = _robust(v)
     views = {
-        "both": (plain.clip(-10, 10), _standardized(scores)),
+        "both": (plain.clip(-EDGE, EDGE), _standardized(scores)),
         "ranks": (_standardized(scores),),
-        "standard": (plain,),
+        "standard": (_standardized(v),),
     }
     return np.stack(views[margins], axis=1)
+
+
+def _robust(v: NDArray) -> NDArray:
+    """Median 0 and the quartiles of a standard normal; the SD where the quartiles coincide."""
+    low, middle, high = np.quantile(v, [0.25, 0.5, 0.75])
+    return (v - middle) / ((high - low) / (2 * ndtri(0.75))) if high > low else _standardized(v)
 
 
 def _standardized(v: NDArray) -> NDArray:

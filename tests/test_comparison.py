@@ -54,14 +54,22 @@ def test_a_method_without_a_number_is_a_dash_and_never_the_rival():
     assert comparison.picture(comparison.summarize(runs)).axes
 
 
-def test_rank_counts_failures_and_pairs_by_sample():
-    good = made_up({"estimate_mi": [0.1, 0.2, 0.3]}).assign(candidate="good")
-    worse = made_up({"estimate_mi": [0.2, 0.3, 0.4]}).assign(candidate="worse")
-    dead = made_up({"estimate_mi": [0.0, np.nan, 0.0]}).assign(candidate="dead")
-    table = comparison.rank(pd.concat([dead, worse, good]), "good").set_index("candidate")
+def test_rank_counts_failures_and_pairs_by_distribution():
+    def runs(name: str, errors: list[float]) -> pd.DataFrame:
+        parts = [made_up({"estimate_mi": [e, e]}, f"d{i}") for i, e in enumerate(errors)]
+        return pd.concat(parts).assign(candidate=name)
+
+    table = comparison.rank(
+        pd.concat(
+            [runs("dead", [0.0, np.nan]), runs("worse", [0.2, 0.4]), runs("good", [0.1, -0.3])]
+        ),
+        "good",
+    ).set_index("candidate")
     assert list(table.index) == ["good", "worse", "dead"]
     assert table.loc["worse", "difference"] == pytest.approx(0.1)
-    assert table.loc["dead", "failed"] == 1
+    assert table.loc["worse", "difference_low"] == pytest.approx(0.1)
+    assert table.loc["worse", "worst"] == "d1"
+    assert table.loc["dead", "failed"] == 2
     assert np.isnan(table.loc["dead", "error"])
 
 
