@@ -8,6 +8,7 @@ them.  Rendered twice from the same code they are the same bytes.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import tempfile
@@ -68,6 +69,7 @@ def _index() -> str:
 def _entries() -> Iterator[str]:
     for name in modules():
         summary = (import_module(name).__doc__ or "").partition("\n")[0]
+        summary = re.sub(r":\w+:`~?([^`]+)`", r"\1", summary)  # a role of reStructuredText
         link = f"{name.replace('.', '/')}.html"
         yield f'<dt><a href="{link}">{name}</a></dt><dd>{escape(summary)}</dd>'
 

@@ -26,6 +26,7 @@ def test_every_public_module_and_name_is_there(pages):
     for name in remi_lib.__all__:
         assert f'id="{name}"' in package
     index = (target / "index.html").read_text()
+    assert ":func:" not in index
     for link in re.findall(r'href="([^"]+)"', index):
         assert (target / link).is_file()
 
