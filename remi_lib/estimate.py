@@ -4,6 +4,9 @@ The estimate is cross-fitted.  The samples are split into folds; the critics tha
 seen none of it, neither in training nor in deciding when to stop.  Every sample is read once, by
 critics of several seeds whose scores are averaged: the Donsker-Varadhan bound is concave in T, so
 the average critic's value is never below the average of the critics' values.
+
+The defaults rest on :mod:`remi_lib.comparison`: on distributions of known MI no regularised loss
+beats ReMINE beyond the interval of the difference, and columns need taming against heavy tails.
 """
 
 from __future__ import annotations
@@ -81,7 +84,7 @@ class MutualInformation:
     def __repr__(self) -> str:
         s = self.settings
         lines = [
-            f"I(X; Y) = {self.value:.3f} nats, 95% interval "
+            f"I(X; Y) = {self.value:.3f} nats; what these critics see, 95% interval: "
             f"[{self.interval[0]:.3f}, {self.interval[1]:.3f}]",
             f"  held out: {s['samples']} samples in {s['folds']} folds, {s['seeds']} seeds, "
             f"{s['loss']}" + (f" (weight {s['weight']:g})" if s["weight"] is not None else ""),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from remi_lib import comparison, trials
 from remi_lib.distributions import BENCHMARK, bivariate, overlapping_intervals, sparse
-from remi_lib.losses import FAMILIES
+from remi_lib.estimate import estimate_mi
+from remi_lib.losses import FAMILIES, make_loss
 from remi_lib.report import write_block
 
 from .conftest import ROOT
@@ -19,7 +22,7 @@ FOLDER = ROOT / "figures" / "cpu" / "estimators"
 def made_up(errors: dict[str, list[float]], name: str = "d", mi: float = 1.0) -> pd.DataFrame:
     rows = [
         {"distribution": name, "dim_x": 1, "dim_y": 1, "mi": mi, "method": method, "seed": seed}
-        | {"value": mi + error, "low": mi + error - 0.1, "high": mi + error + 0.1}
+        | {"value": mi + error, "low": mi + error - 0.15, "high": mi + error + 0.15}
         | {"seconds": 2.0, "note": ""}
         for method, list_ in errors.items()
         for seed, error in enumerate(list_)
@@ -41,7 +44,8 @@ def test_standing_is_paired_and_says_where_we_lose():
     assert table.loc["won", "difference"] == pytest.approx(-0.19)
     text = comparison.markdown(comparison.summarize(runs), comparison.standing(runs))
     assert "ahead on 1 distributions, level on 1 and behind on 1" in text
-    assert "Where it is behind: lost (b)." in text
+    assert "larger one on lost (b)" in text
+    assert "holds the true MI in 67% of the runs, and never on: lost" in text
     assert "| won | 1.000 | +0.020 ± 0.025 | +0.210 ± 0.025 | – | ahead |" in text
 
 
@@ -125,6 +129,19 @@ def test_the_committed_comparison_is_whole():
     readme = (ROOT / "README.md").read_text()
     assert comparison.markdown(comparison.summarize(runs), again) in readme
     assert len(summary) == runs.groupby(["distribution", "method"]).ngroups
+
+
+def test_the_default_is_what_the_evidence_allows():
+    """No regularised candidate is better than the default beyond its interval, and the committed
+    ranking is that of the committed runs."""
+    table = pd.read_csv(FOLDER / "choice.csv").set_index("candidate")
+    again = comparison.rank(pd.read_csv(FOLDER / "choice_runs.csv"), "ReMINE")
+    assert np.allclose(again.set_index("candidate").loc[table.index, "error"], table["error"], 1e-4)
+    regularised = [name for name in table.index if name.startswith("Re")]
+    assert (table.loc[regularised, "difference_high"] >= 0).all()
+    defaults = inspect.signature(estimate_mi).parameters
+    assert (defaults["loss"].default, defaults["margins"].default) == ("remine", "both")
+    assert make_loss("remine").weight == 0.1
 
 
 def test_write_block(tmp_path, monkeypatch):
