@@ -33,7 +33,8 @@ CHECKED := REMI_FIGURES=$(CURDIR)/build/nbval REMI_REFERENCE=$(CURDIR)/figures \
 	REMI_PROGRESS=$(CURDIR)/build/check.log IPYTHONDIR=$(CURDIR)/build/ipython
 JOBS ?= 2
 
-.PHONY: all env html test unit check bench soak data refresh lock lint clean distclean help
+.PHONY: all env html test unit check bench soak data refresh reference compare choose lock lint \
+	clean distclean help
 
 all: $(DONE) $(REPORT) $(PAGES) ## rebuild every artifact of the profile (PROFILE=cpu|gpu)
 
@@ -56,11 +57,12 @@ $(REPORT): notebooks/11_report.ipynb params/$(PROFILE)/11_report.yaml $(DONE)
 	@echo "11_report ($(PROFILE))"
 	@$(PY) -m remi_lib.notebooks run 11_report --profile $(PROFILE)
 
-html: $(PAGES) ## render the notebooks as web pages into figures/<profile>/html
+html: $(PAGES) ## notebooks as web pages in figures/<profile>/html, docstrings in figures/reference
 
 $(PAGES): $(DONE) $(REPORT) remi_lib/pages.py $(wildcard remi_lib/data/pages/*)
 	@echo "pages ($(PROFILE))"
 	@$(PY) -m remi_lib.pages --profile $(PROFILE)
+	@$(PY) -m remi_lib.reference
 	@touch $@
 
 # `make drift` is `make build/cpu/01_drift.ipynb`.
@@ -97,6 +99,24 @@ refresh: all ## copy the executed notebooks into notebooks/ and the results into
 
 lint: $(STAMP) ## ruff and mypy
 	$(VENV)/bin/ruff check -q . && $(VENV)/bin/ruff format -q --check . && $(VENV)/bin/mypy remi_lib
+
+reference: $(STAMP) ## API reference from the docstrings into figures/reference
+	$(PY) -m remi_lib.reference
+
+# Other people's estimators: one beside the library, one that needs older versions in a place of
+# its own.  Nothing else in the project needs them.
+BMI := build/bmi/bin/python
+build/bmi/.installed: requirements-bmi.txt
+	$(PYTHON) -m venv build/bmi
+	$(BMI) -m pip install -q --disable-pip-version-check $(PIP_OPTIONS) --no-deps -r requirements-bmi.txt
+	@touch $@
+
+compare: $(STAMP) build/bmi/.installed ## estimate_mi against public estimators, one run, half an hour
+	$(PY) -m pip install -q --disable-pip-version-check $(PIP_OPTIONS) --no-deps -r requirements-compare.txt
+	REMI_BMI_PYTHON=$(CURDIR)/$(BMI) $(PY) -m remi_lib.comparison compare
+
+choose: $(STAMP) ## the evidence for estimate_mi's defaults, half an hour
+	$(PY) -m remi_lib.comparison choose
 
 lock: ## resolve requirements.txt afresh into constraints.txt
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

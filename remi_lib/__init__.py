@@ -1,5 +1,9 @@
 """Regularised neural mutual-information losses (Choi & Lee, UAI 2022)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from remi_lib.losses import LOSSES, TABLE1, Bound, make_loss
 from remi_lib.scores import (
     Scores,
@@ -11,18 +15,32 @@ from remi_lib.scores import (
     support_counts,
 )
 
+if TYPE_CHECKING:
+    from remi_lib.estimate import MutualInformation, estimate_mi
+
 __version__ = "0.1.0"
 
 __all__ = [
     "LOSSES",
     "TABLE1",
     "Bound",
+    "MutualInformation",
     "Scores",
     "all_pairs",
     "class_pairs",
+    "estimate_mi",
     "independent",
     "make_loss",
     "off_diagonal",
     "same_label_pairs",
     "support_counts",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The estimator brings pandas; whoever only wants a loss does not wait for it.
+    if name in ("MutualInformation", "estimate_mi"):
+        from remi_lib import estimate
+
+        return globals().setdefault(name, getattr(estimate, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -134,19 +134,24 @@ class Ledger:
         self.datasets = tuple(datasets)
         self.entries: dict[str, dict] = {}
 
-    def judge(self, claim_id: str, estimate: Estimate) -> str:
-        """Record and return the verdict on a claim.
+    def judge(self, claim: str | Claim, estimate: Estimate) -> str:
+        """Record and return the verdict on a claim: by id, or one of your own.
 
-        Raises KeyError for an unknown id and ValueError for a claim of another notebook or NaN
-        evidence.
+        Raises KeyError for an unknown id and ValueError for a claim of another notebook, an own
+        claim under the id of another, or NaN evidence.
         """
-        claim = registry()[claim_id]
+        own = isinstance(claim, Claim)
+        if isinstance(claim, str):
+            claim = registry()[claim]
+        elif claim.id in registry():
+            raise ValueError(f"claim {claim.id} is there already")
         if claim.notebook != self.notebook:
-            raise ValueError(f"claim {claim_id} belongs to {claim.notebook}, not {self.notebook}")
+            raise ValueError(f"claim {claim.id} belongs to {claim.notebook}, not {self.notebook}")
         verdict = claim.verdict(estimate)
         record = {k: v for k, v in asdict(claim).items() if k not in ("holds_if", "needs")}
-        self.entries[claim_id] = {
+        self.entries[claim.id] = {
             **record,
+            **({"own": True} if own else {}),
             "threshold": claim.threshold,
             "value": _plain(estimate.value),
             "interval": [_plain(estimate.low), _plain(estimate.high)],
@@ -259,5 +264,7 @@ def collect(profile: str) -> pd.DataFrame:
             "verdict": f"{NOT_RUN} (needs {claim.needs or claim.notebook})",
             "profile": None,
         }
-        rows.append(found.get(claim.id, missing))
+        rows.append(found.pop(claim.id, missing))
+    # What is left was claimed by somebody's own notebook, or by files that are no more.
+    rows += [entry for entry in found.values() if entry.pop("own", False)]
     return pd.DataFrame(rows)

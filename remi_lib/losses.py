@@ -7,10 +7,13 @@ stands here once; :data:`TABLE1` says which parts make which of the paper's twel
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib import import_module
 from typing import Literal, NamedTuple
 
 import torch
@@ -220,6 +223,7 @@ class Recipe:
     clip_original: bool = False
     clip_regularized: bool = False
     optimal_shift: float = 0.0  # the optimal critic is log dP/dQ plus this
+    source: str = ""  # the code of a registered loss
 
 
 TABLE1: tuple[Recipe, ...] = (
@@ -243,6 +247,7 @@ RIVALS: tuple[Recipe, ...] = (
 FAMILIES: tuple[str, ...] = tuple(row.name for row in TABLE1)
 LOSSES: tuple[str, ...] = FAMILIES + tuple("re" + name for name in FAMILIES)
 
+_TWINLESS = tuple(row.name for row in RIVALS)
 _RECIPES = {row.name: row for row in TABLE1 + RIVALS}
 # Where the authors' code anchors another quantity than the text: Eq. 15 has log E_Q[e^(T-1)],
 # the code log E_Q[e^T], whose zero is not the optimum of NWJ.
@@ -251,26 +256,106 @@ _OFFICIAL_ANCHORS: dict[str, Callable[[Terms], Tensor]] = {"nwj": lambda terms: 
 _OFFICIAL_TARGETS: dict[str, float] = {"js": 1.0}
 
 
+def register(
+    name: str, bound: BoundFunction, title: str | None = None, *, clip: bool = False
+) -> None:
+    """Add a loss of one's own, and with it "re" + ``name``, its regularised twin.
+
+    Args:
+        name: letters, digits and underscores; not that of another loss.
+        bound: from :class:`~remi_lib.scores.Scores` to :class:`Terms`, each field (...), in nats.
+        title: the printed name; ``name`` if None.
+        clip: both losses clip their scores to [-tau, tau], 10 if not given, as SMILE does.
+
+    The loss is known to this process.  Where others have to find it, as the workers of a sweep
+    do, put the call into a module and name the loss ``name@module``: whoever meets that name
+    imports the module.  Registering the same function again changes nothing, so a module may be
+    imported twice.
+
+    Raises:
+        ValueError: a name that is not allowed, or is taken.
+    """
+    if not name.isidentifier():
+        raise ValueError(f"name: {name!r} is not allowed; letters, digits and underscores only")
+    for taken in (name, name.removeprefix("re"), "re" + name):
+        known = _RECIPES.get(taken)
+        # An interactive cell that is run again, or a module loaded afresh, makes a new object.
+        again = known and taken == name and _origin(known.bound) == _origin(bound)
+        if known and not again:
+            raise ValueError(f"name: {name!r} is taken by another loss, {known.title}")
+    _RECIPES[name] = Recipe(
+        name, title or name, bound, "own", "own", clip, clip, source=_source(bound)
+    )
+
+
+def _origin(bound: BoundFunction | type) -> tuple[str, str]:
+    return bound.__module__, bound.__qualname__
+
+
+def _source(bound: BoundFunction) -> str:
+    """The text of the module that a bound comes from; of the function alone if it has no file."""
+    module = sys.modules.get(bound.__module__)
+    try:
+        return inspect.getsource(module if getattr(module, "__file__", None) else bound)  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return repr(getattr(bound, "__code__", bound))
+
+
+def own_source(name: str) -> str | None:
+    """The code of a registered loss, for the key that its results are kept under; else None."""
+    return _recipe_of(split_name(name)[0]).source or None
+
+
+def _recipe(family: str) -> Recipe | None:
+    """The recipe of a family; of ``name@module`` after importing the module."""
+    name, at, module = family.partition("@")
+    if at:
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise ValueError(f"loss: {family!r}: cannot import {module!r} ({error})") from error
+    return _RECIPES.get(name)
+
+
 def split_name(name: str) -> tuple[str, bool]:
     """("renwj") -> ("nwj", True): the family and whether the loss is regularised.
 
-    Raises ValueError for a name that is neither in :data:`LOSSES` nor in :data:`RIVALS`.
+    Raises ValueError for a name that is none of :data:`LOSSES` or :data:`RIVALS` and was not
+    registered.
     """
-    if name not in LOSSES and name not in _RECIPES:
-        allowed = [*LOSSES, *(row.name for row in RIVALS)]
-        raise ValueError(f"loss: no loss is called {name!r}; allowed: {', '.join(allowed)}")
-    return (name, False) if name in _RECIPES else (name.removeprefix("re"), True)
+    if _recipe(name):
+        return name, False
+    family = name.removeprefix("re")
+    if family != name and family not in _TWINLESS and _recipe(family):
+        return family, True
+    own = [family for family in _RECIPES if family not in (*FAMILIES, *_TWINLESS)]
+    allowed = [*LOSSES, *_TWINLESS, *own, *("re" + family for family in own)]
+    raise ValueError(
+        f"loss: no loss is called {name!r}; allowed: {', '.join(allowed)}, "
+        "or name@module of one that the module registers"
+    )
+
+
+def families_of(names: Iterable[str]) -> list[str]:
+    """The families of some losses, each once, in the order they come."""
+    return list(dict.fromkeys(split_name(name)[0] for name in names))
 
 
 def optimal_shift(name: str) -> float:
     """The optimal critic of a loss is log dP/dQ plus this constant (0 among MINE's many)."""
-    return _RECIPES[split_name(name)[0]].optimal_shift
+    return _recipe_of(split_name(name)[0]).optimal_shift
 
 
 def title(name: str) -> str:
     """The name as the paper prints it: "remine" -> "ReMINE"."""
     family, regularized = split_name(name)
-    return ("Re" if regularized else "") + _RECIPES[family].title
+    return ("Re" if regularized else "") + _recipe_of(family).title
+
+
+def _recipe_of(family: str) -> Recipe:
+    recipe = _recipe(family)
+    assert recipe is not None, family  # split_name has looked it up
+    return recipe
 
 
 def make_loss(
@@ -286,7 +371,8 @@ def make_loss(
     """One of the twelve losses of Table 1, as a function from :class:`Scores` to :class:`Bound`.
 
     Args:
-        name: one of :data:`LOSSES`, or of :data:`RIVALS`.
+        name: one of :data:`LOSSES` or :data:`RIVALS`, or one that was registered
+            (:func:`register`).
         weight: lambda >= 0 of the penalty; 0.1 if not given.  Only for the regularised losses.
         target: C, what the anchored second term is drawn to, on the penalty's scale; 0 if not
             given (1 for ReJS in the authors' benchmark code, ``variant="official"``).
@@ -304,7 +390,7 @@ def make_loss(
         ValueError: an unknown name or option, or a value outside its range.
     """
     family, regularized = split_name(name)
-    recipe = _RECIPES[family]
+    recipe = _recipe_of(family)
     _one_of("variant", variant, ("paper", "official"))
     _one_of("clip", clip, ("both", "product"))
     official = variant == "official"

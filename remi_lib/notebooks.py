@@ -25,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from remi_lib.losses import LOSSES
+from remi_lib.losses import LOSSES, split_name
 from remi_lib.store import atomic, figures_dir, project_root, write_json
 
 
@@ -58,10 +58,20 @@ def _device_exists(device: str) -> bool:
     return True
 
 
+def _loss_exists(name: str) -> bool:
+    try:
+        split_name(name)
+    except ValueError:
+        return False
+    return True
+
+
+_LOSS_NAMES = f"one of {', '.join(LOSSES)}, or name@module of one that the module registers"
+
 # What a key may hold, in every notebook that declares it; lists are checked item by item.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "losses": (lambda v: v in LOSSES, "one of " + ", ".join(LOSSES)),
-    "loss": (lambda v: v in LOSSES, "one of " + ", ".join(LOSSES)),
+    "losses": (_loss_exists, _LOSS_NAMES),
+    "loss": (_loss_exists, _LOSS_NAMES),
     "weight": (lambda v: v >= 0, "lambda >= 0"),
     "weights": (lambda v: v >= 0, "lambda >= 0"),
     "batch": (lambda v: v >= 2, "at least 2"),

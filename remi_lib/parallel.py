@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -38,14 +40,21 @@ def unordered(
     environment = {name: os.environ.get(name) for name in FOLDERS}
     parallel = joblib.Parallel(count, return_as="generator_unordered", batch_size=1)
     try:
-        yield from parallel(joblib.delayed(_call)(environment, function, job) for job in jobs)
+        yield from parallel(
+            joblib.delayed(_call)(environment, sys.path, function, job) for job in jobs
+        )
     except TerminatedWorkerError as error:
         raise WorkerDied(str(error).splitlines()[0]) from error
 
 
 def _call(
-    environment: dict[str, str | None], function: Callable[..., Result], job: tuple
+    environment: dict[str, str | None],
+    path: list[str],
+    function: Callable[..., Result],
+    job: tuple,
 ) -> Result:
+    sys.path[:] = path  # a worker is older than a module that was written since
+    importlib.invalidate_caches()
     for name, value in environment.items():
         os.environ.pop(name, None)
         if value is not None:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from remi_lib.intervals import Estimate
-from remi_lib.losses import FAMILIES, LOSSES, make_loss, split_name, title
+from remi_lib.losses import FAMILIES, LOSSES, families_of, make_loss, split_name, title
 
 # One hue per family, colour-blind safe; the regularised twin shares it.
 COLOURS: Mapping[str, str] = dict(
@@ -46,7 +46,8 @@ def use_style() -> None:
 
 
 def colour(loss: str) -> str:
-    return COLOURS[split_name(loss)[0]]
+    """The hue of a loss's family; grey for a loss of one's own."""
+    return COLOURS.get(split_name(loss)[0], "#555555")
 
 
 def panels(
@@ -335,17 +336,19 @@ def table2_dots(table: pd.DataFrame, truth: float, standing_for: str) -> Figure:
     Bars are 95% intervals over seeds, ticks the optimum of the loss, grey diamonds the paper's
     numbers on its own data set.
     """
-    benchmarks = list(table["benchmark"].unique())
+    benchmarks, families = list(table["benchmark"].unique()), families_of(table["loss"])
     figure, axes = panels(2 * len(benchmarks), columns=2, height=2.7, sharey=True)
     for row, benchmark in enumerate(benchmarks):
         for ax, quantity in zip(axes[2 * row : 2 * row + 2], ("mi", "accuracy"), strict=True):
             block = table[(table["benchmark"] == benchmark) & (table["quantity"] == quantity)]
-            for i, family in enumerate(FAMILIES):
+            for i, family in enumerate(families):
                 for loss, dy in ((family, -0.18), ("re" + family, 0.18)):
                     _dot(ax, block[block["loss"] == loss].iloc[0], i + dy, colour(loss), dy > 0)
             name = "MI (nats)" if quantity == "mi" else "test accuracy"
-            ax.set(xlabel=name, title=f"{benchmark.upper()}: {name}", ylim=(5.6, -0.6))
-            ax.set_yticks(range(len(FAMILIES)), name_of(FAMILIES))
+            ax.set(
+                xlabel=name, title=f"{benchmark.upper()}: {name}", ylim=(len(families) - 0.4, -0.6)
+            )
+            ax.set_yticks(range(len(families)), name_of(families))
             if quantity == "mi":
                 reference_x(ax, truth, "H(Y)")
     handles = [

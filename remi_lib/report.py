@@ -120,15 +120,20 @@ def _table2_markdown(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def write_readme() -> None:
-    """Put the results between the README's two markers."""
+def write_block(name: str, text: str) -> None:
+    """Put a text between the README's markers ``<!-- name: ... -->`` and ``<!-- /name -->``."""
     path = project_root() / "README.md"
-    head, _, rest = path.read_text().partition("<!-- results")
+    head, _, rest = path.read_text().partition(f"<!-- {name}")
     marker, _, rest = rest.partition("-->\n")
-    _, _, tail = rest.partition("<!-- /results -->")
-    block = f"<!-- results{marker}-->\n{results_markdown()}\n<!-- /results -->"
+    _, _, tail = rest.partition(f"<!-- /{name} -->")
+    block = f"<!-- {name}{marker}-->\n{text}\n<!-- /{name} -->"
     with atomic(path) as temporary:
         temporary.write_text(head + block + tail)
+
+
+def write_readme() -> None:
+    """Put the results between the README's two markers."""
+    write_block("results", results_markdown())
 
 
 if __name__ == "__main__":

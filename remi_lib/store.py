@@ -116,11 +116,27 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def config_key(config: Mapping[str, Any], module: str) -> str:
-    """A short key of a configuration, the code that runs it and torch's version."""
+    """A short key of a configuration, the code that runs it and torch's version.
+
+    The code includes that of registered losses which the configuration names.
+    """
     import torch
 
-    identity = [config, code_digest(module), torch.__version__.split("+")[0]]
+    identity = [config, code_digest(module), torch.__version__.split("+")[0], *_own_code(config)]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def _own_code(config: Any) -> list[str]:
+    """The code of every registered loss that a ``loss`` of the configuration names."""
+    from remi_lib.losses import own_source
+
+    if isinstance(config, Mapping):
+        name = config.get("loss")
+        own = own_source(name) if isinstance(name, str) else None
+        return [x for value in config.values() for x in _own_code(value)] + ([own] if own else [])
+    if isinstance(config, list | tuple):
+        return [x for value in config for x in _own_code(value)]
+    return []
 
 
 def read_tables(folder: Path) -> Tables | None:

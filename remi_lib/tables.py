@@ -20,7 +20,7 @@ from remi_lib.claims import Ledger
 from remi_lib.datasets import load_images
 from remi_lib.evaluation import micro
 from remi_lib.intervals import Estimate, difference, fraction_interval, interval
-from remi_lib.losses import FAMILIES, Loss, make_loss, split_name, title
+from remi_lib.losses import FAMILIES, LOSSES, Loss, families_of, make_loss, split_name, title
 from remi_lib.optimum import Law, contrastive_law, optimum, supervised_law
 from remi_lib.sweep import Results
 from remi_lib.tasks import ImageTask, Member
@@ -204,7 +204,8 @@ def table2(runs: pd.DataFrame, optima: pd.Series | None = None) -> pd.DataFrame:
     rows = []
     for cell, own in runs.groupby(CELL, sort=False):
         shown = "cifar10" if cell[0] == "digits" else cell[0]
-        source = published.loc[(shown, *cell[1:])]
+        # A loss of one's own has no published numbers.
+        source = published.reindex([(shown, *cell[1:])]).iloc[0]
         ends = own.apply(fate, axis=1)
         end = ends[ends != ""].mode()
         for quantity in ("mi", "accuracy"):
@@ -247,7 +248,7 @@ def styled_table2(table: pd.DataFrame, dataset: str, benchmark: str):
     text: dict[tuple, dict[str, str]] = {}
     css: dict[tuple, dict[str, str]] = {}
     truth = load_images(dataset).entropy
-    for family in FAMILIES:
+    for family in families_of(table["loss"]):
         pair = (family, "re" + family)
         for quantity, heading in (("mi", "MI (nats)"), ("accuracy", "accuracy")):
             rows = [block.loc[(quantity, loss)] for loss in pair]
@@ -260,6 +261,7 @@ def styled_table2(table: pd.DataFrame, dataset: str, benchmark: str):
                     optimum_text = "" if row["theory"] is None else f"{row['theory']:.3f}"
                     text.setdefault((heading, "theory", kind), {})[title(family)] = optimum_text
                 published = f"{row['paper']:.3f} ± {row['paper_ci']:.3f}"
+                published = "" if np.isnan(row["paper"]) else published
                 text.setdefault((heading, f"paper, {paper_name}", kind), {})[title(family)] = (
                     published
                 )
@@ -292,6 +294,7 @@ def judge_table2(
     ``variants`` holds the ReJS runs at other targets than the main ones.
     """
     runs = per_run(main)
+    runs = runs[runs["loss"].isin(LOSSES)]  # the paper's claims are about the paper's losses
     runs["error"], runs["failed"] = mi_error(runs), failed(runs)
     runs["shifted"] = shifted_js(main)
     other = per_run(variants).query("target == @rejs_zero")

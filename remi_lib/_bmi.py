@@ -1,0 +1,29 @@
+"""Neural estimators of the package ``benchmark-mi``, run by an interpreter that has it.
+
+It needs older versions of NumPy and JAX than the rest of the project, so it lives in an
+environment of its own (`make compare` makes it) and this file, which imports nothing of
+remi_lib, is its only contact: a path to x and y (npz) a line in, a JSON object a line out.
+"""
+
+import json
+import sys
+import time
+
+import numpy as np
+
+
+def main() -> None:
+    import bmi.estimators as e
+
+    kinds = {"bmi MINE": e.MINEEstimator, "bmi InfoNCE": e.InfoNCEEstimator}
+    for line in sys.stdin:
+        request = json.loads(line)
+        data = np.load(request["path"])
+        started = time.process_time()
+        value = kinds[request["method"]](verbose=False).estimate(data["x"], data["y"])
+        print(json.dumps({"value": float(value), "seconds": time.process_time() - started}))
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""The comparison's arithmetic on made-up runs, its rows, and that it is committed whole."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from remi_lib import comparison, trials
+from remi_lib.distributions import BENCHMARK, bivariate, overlapping_intervals, sparse
+from remi_lib.estimate import estimate_mi
+from remi_lib.losses import FAMILIES, make_loss
+from remi_lib.report import write_block
+
+from .conftest import ROOT
+
+FOLDER = ROOT / "figures" / "cpu" / "estimators"
+
+
+def made_up(errors: dict[str, list[float]], name: str = "d", mi: float = 1.0) -> pd.DataFrame:
+    rows = [
+        {"distribution": name, "dim_x": 1, "dim_y": 1, "mi": mi, "method": method, "seed": seed}
+        | {"value": mi + error, "low": mi + error - 0.15, "high": mi + error + 0.15}
+        | {"seconds": 2.0, "note": ""}
+        for method, list_ in errors.items()
+        for seed, error in enumerate(list_)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_standing_is_paired_and_says_where_we_lose():
+    runs = pd.concat(
+        [
+            made_up({"estimate_mi": [0.01, 0.02, 0.03], "a": [0.2, 0.21, 0.22]}, "won"),
+            made_up({"estimate_mi": [-0.3, -0.31, -0.32], "a": [0.9] * 3, "b": [0.1] * 3}, "lost"),
+            made_up({"estimate_mi": [0.1, -0.1, 0.0], "a": [0.0, 0.1, 0.1]}, "even"),
+        ]
+    )
+    table = comparison.standing(runs).set_index("distribution")
+    assert list(table["verdict"]) == ["ahead", "behind", "level"]
+    assert table.loc["lost", "rival"] == "b"
+    assert table.loc["won", "difference"] == pytest.approx(-0.19)
+    text = comparison.markdown(comparison.summarize(runs), comparison.standing(runs))
+    assert "ahead on 1 distributions, level on 1 and behind on 1" in text
+    assert "larger one on lost (b)" in text
+    assert "holds the true MI in 67% of the runs, and never on: lost" in text
+    assert "| won | 1.000 | +0.020 ± 0.025 | +0.210 ± 0.025 | – | ahead |" in text
+
+
+def test_a_method_without_a_number_is_a_dash_and_never_the_rival():
+    runs = made_up({"estimate_mi": [0.1, 0.2], "a": [np.nan, 0.0], "b": [0.5, 0.4]})
+    assert comparison.standing(runs)["rival"].item() == "b"
+    summary = comparison.summarize(runs).set_index("method")
+    assert np.isnan(summary.loc["a", "error"])
+    assert summary.loc["b", "covered"] == 0
+    assert comparison.picture(comparison.summarize(runs)).axes
+
+
+def test_rank_counts_failures_and_pairs_by_distribution():
+    def runs(name: str, errors: list[float]) -> pd.DataFrame:
+        parts = [made_up({"estimate_mi": [e, e]}, f"d{i}") for i, e in enumerate(errors)]
+        return pd.concat(parts).assign(candidate=name)
+
+    table = comparison.rank(
+        pd.concat(
+            [runs("dead", [0.0, np.nan]), runs("worse", [0.2, 0.4]), runs("good", [0.1, -0.3])]
+        ),
+        "good",
+    ).set_index("candidate")
+    assert list(table.index) == ["good", "worse", "dead"]
+    assert table.loc["worse", "difference"] == pytest.approx(0.1)
+    assert table.loc["worse", "difference_low"] == pytest.approx(0.1)
+    assert table.loc["worse", "worst"] == "d1"
+    assert table.loc["dead", "failed"] == 2
+    assert np.isnan(table.loc["dead", "error"])
+
+
+def test_candidates_are_the_twelve_losses_and_more():
+    candidates = dict(comparison.candidates())
+    losses = {options["loss"] for options in candidates.values()}
+    assert losses == {prefix + family for family in FAMILIES for prefix in ("", "re")}
+    assert {"ReMINE", "ReMINE, λ=1", "ReNWJ, no clip"} <= set(candidates)
+
+
+def test_rows():
+    small = {"seeds": 1, "folds": 3, "steps": 25}
+    row = trials.trial(bivariate(0.5), "estimate_mi", 100, 0, **small)
+    assert row["low"] < row["value"] < row["high"]
+    assert row["note"] == ""
+    row = trials.trial(bivariate(0.9), "scikit-learn kNN", 1000, 0)
+    assert row["value"] == pytest.approx(row["mi"], abs=0.1)
+    row = trials.trial(overlapping_intervals(3), "scikit-learn kNN", 1000, 0)
+    assert row["value"] == pytest.approx(row["mi"], abs=0.1)
+    row = trials.trial(sparse(2, 0.5), "scikit-learn kNN", 100, 0)
+    assert np.isnan(row["value"])
+    assert row["note"] == "takes one column of x and of y"
+
+
+def test_an_estimator_that_raises_is_a_row():
+    row = trials.trial(bivariate(0.5), "estimate_mi", 10, 0)
+    assert np.isnan(row["value"])
+    assert row["note"].startswith("ValueError: x: has 10 samples")
+
+
+def test_infomeasure_row():
+    pytest.importorskip("infomeasure")
+    row = trials.trial(sparse(2, 0.8), "infomeasure KSG", 1000, 0)
+    assert row["value"] == pytest.approx(row["mi"], abs=0.2)
+
+
+def test_absent_packages_are_said_to_be_absent(monkeypatch):
+    monkeypatch.delenv("REMI_BMI_PYTHON", raising=False)
+    trials._bmi_process.cache_clear()
+    row = trials.trial(bivariate(0.5), "bmi MINE", 100, 0)
+    assert row["note"] == "not installed (REMI_BMI_PYTHON)"
+
+
+def test_the_committed_comparison_is_whole():
+    runs = pd.read_csv(FOLDER / "comparison_runs.csv")
+    assert set(runs["distribution"]) == {d.name for d in BENCHMARK}
+    truth = {d.name: d.mi for d in BENCHMARK}
+    assert np.allclose(runs["mi"], runs["distribution"].map(truth), atol=1e-5)
+    assert {"estimate_mi", "scikit-learn kNN", "infomeasure KSG"} <= set(runs["method"])
+    summary, standing = (pd.read_csv(FOLDER / f"{n}.csv") for n in ("comparison", "standing"))
+    again = comparison.standing(runs)
+    assert list(again["verdict"]) == list(standing["verdict"])
+    readme = (ROOT / "README.md").read_text()
+    assert comparison.markdown(comparison.summarize(runs), again) in readme
+    assert len(summary) == runs.groupby(["distribution", "method"]).ngroups
+
+
+def test_the_default_is_what_the_evidence_allows():
+    """No regularised candidate is better than the default beyond its interval, and the committed
+    ranking is that of the committed runs."""
+    table = pd.read_csv(FOLDER / "choice.csv").set_index("candidate")
+    again = comparison.rank(pd.read_csv(FOLDER / "choice_runs.csv"), "ReMINE")
+    assert np.allclose(again.set_index("candidate").loc[table.index, "error"], table["error"], 1e-4)
+    regularised = [name for name in table.index if name.startswith("Re")]
+    assert (table.loc[regularised, "difference_high"] >= 0).all()
+    defaults = inspect.signature(estimate_mi).parameters
+    assert (defaults["loss"].default, defaults["margins"].default) == ("remine", "both")
+    assert make_loss("remine").weight == 0.1
+
+
+def test_write_block(tmp_path, monkeypatch):
+    monkeypatch.setattr("remi_lib.report.project_root", lambda: tmp_path)
+    (tmp_path / "README.md").write_text("a\n<!-- x: by y -->\nold\n<!-- /x -->\nb\n")
+    write_block("x", "new")
+    assert (tmp_path / "README.md").read_text() == "a\n<!-- x: by y -->\nnew\n<!-- /x -->\nb\n"
