@@ -2,7 +2,8 @@
 
 python -m remi_lib.reference [FOLDER]      writes to figures/reference if no folder is given
 
-The pages need no network and no server: styles and highlighting are in them.  Rendered twice from the same code they are the same bytes.
+The pages need no network and no server: styles and highlighting are in them.  Rendered twice
+from the same code they are the same bytes.
 """
 
 from __future__ import annotations

@@ -35,7 +35,9 @@ def test_the_committed_reference_is_complete():
     """If this fails: `make reference`."""
     folder = project_root() / "figures" / "reference"
     committed = {p.relative_to(folder).as_posix() for p in folder.rglob("*.html")}
-    assert committed == {"index.html"} | {f"{m.replace('.', '/')}.html" for m in reference.modules()}
+    assert committed == {"index.html"} | {
+        f"{m.replace('.', '/')}.html" for m in reference.modules()
+    }
 
 
 def test_links_between_pages_lead_somewhere(pages):
