@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import builtins
 import json
 import os
 import platform
@@ -158,12 +159,13 @@ def run(name: str, profile: str) -> Path:
                 progress_bar=False,
                 cwd=root,
             )
+            # Before the target, which is what tells make that all is done.
+            _write_manifest(name, profile, values, time.perf_counter() - started)
         except BaseException:
             if temporary.stat().st_size:
                 failed.write_bytes(temporary.read_bytes())
             raise
     failed.unlink(missing_ok=True)
-    _write_manifest(name, profile, values, time.perf_counter() - started)
     return target
 
 
@@ -302,7 +304,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _last_line(error: Exception) -> str:
     name = getattr(error, "ename", type(error).__name__)
-    return f"{name}: {getattr(error, 'evalue', error)}"
+    kind = getattr(builtins, name, type(error))
+    hint = ""
+    if isinstance(kind, type) and issubclass(kind, OSError):  # a full disk, a folder not ours
+        hint = "; mend that and run the same command again: what had finished is kept"
+    return f"{name}: {getattr(error, 'evalue', error)}{hint}"
 
 
 if __name__ == "__main__":
