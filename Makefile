@@ -88,7 +88,7 @@ check: $(STAMP) ## nbval: run the committed notebooks and compare them and their
 bench: $(STAMP) ## speed of the engines against plain loops, measured in one run
 	$(PY) -m tests.bench
 
-soak: $(STAMP) ## kill `make all` twenty times, let it finish, compare with an undisturbed run
+soak: $(STAMP) ## kill `make all` twenty times, and run two at once; compare with an undisturbed run
 	$(PY) -m tests.soak
 
 data: $(STAMP) ## download CIFAR-10, CIFAR-100 and MNIST into data/, resumed and verified

@@ -2,6 +2,7 @@
 
 Two copies of the checkout rebuild the tiny profile: one undisturbed, one killed KILLS times (the
 whole process group, by SIGINT, SIGTERM and SIGKILL in turn) before a last, plain `make all`.
+A third copy is rebuilt by two `make all` at once.
 Afterwards every CSV must be the same byte for byte.
 """
 
@@ -78,10 +79,19 @@ def main() -> int:
         if make(rough).wait():
             print("the last run failed")
             return 1
-        ours, theirs = tables(rough), tables(calm)
-        different = [name for name in theirs if ours.get(name) != theirs[name]]
-        print(f"{len(theirs)} tables, different: {different or 'none'}")
-        return int(bool(different) or ours.keys() != theirs.keys())
+        shared = checkout(Path(temporary) / "shared")
+        if any([run.wait() for run in [make(shared), make(shared)]]):
+            print("of two at once, one failed")
+            return 1
+        return int(differ("killed", rough, calm) | differ("two at once", shared, calm))
+
+
+def differ(name: str, folder: Path, calm: Path) -> bool:
+    """Say, and return, whether two checkouts ended with other tables."""
+    ours, theirs = tables(folder), tables(calm)
+    different = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
+    print(f"{name}: {len(theirs)} tables, different: {different or 'none'}", flush=True)
+    return bool(different)
 
 
 if __name__ == "__main__":
