@@ -13,7 +13,7 @@ from remi_lib.claims import Ledger
 from remi_lib.datasets import load_images
 from remi_lib.intervals import difference, fraction_interval, interval
 from remi_lib.losses import FAMILIES, split_name, title
-from remi_lib.tables import failed, mi_error, runs_of
+from remi_lib.tables import accuracy_or_guess, failed, mi_error, runs_of
 
 TWINS = tuple("re" + family for family in FAMILIES)
 FAILING = ("smile", "nwj", "tuba")  # the families that fail in CLB without the penalty
@@ -90,7 +90,8 @@ def outcome_grid(table: pd.DataFrame) -> pd.DataFrame:
         if row["failed"] == 1:
             return f"fails {row['seeds']}/{row['seeds']}"
         lost = round(row["failed"] * row["seeds"])
-        rest = f"{row['mi']:.2f} ({row['accuracy']:.2f})"
+        mi = f"{row['mi']:.2f}" if abs(row["mi"]) < 1000 else f"{row['mi']:.0e}"
+        rest = f"{mi} ({row['accuracy']:.2f})"
         return rest + (f", fails {lost}/{row['seeds']}" if lost else "")
 
     shown = table.assign(text=table.apply(text, axis=1), name=table["loss"].map(title))
@@ -159,6 +160,7 @@ def judge(
     """Judge every claim of notebook 5 that is due, from the runs alone."""
     for name in ledger.datasets:
         runs = swept[swept["dataset"] == name]
+        runs = runs.assign(accuracy=accuracy_or_guess(runs))
         correlation = _per_seed(runs, lambda f: spearmanr(f["mi"], f["accuracy"]).statistic)
         spread = _per_seed(runs, lambda f: f["accuracy"].max() - f["accuracy"].min())
         ledger.judge(f"fig6.trade-off@{name}", interval(correlation))
@@ -193,6 +195,7 @@ def _judge_ablation(
         ledger.judge(f"{key}.both@{name}", share(squares, "both", family, None))
         ledger.judge(f"{key}.scaled@{name}", share(scaled, "divided by √d", family, False))
         runs = scaled["divided by √d"]
+        runs = runs.assign(accuracy=accuracy_or_guess(runs))
         own = runs[runs["dataset"] == name].set_index(["loss", "seed"])["accuracy"]
         ledger.judge(f"{key}.penalty-adds@{name}", interval(own["re" + family] - own[family]))
     for family in ("nwj", "tuba"):

@@ -250,15 +250,29 @@ def cleaned(notebook: dict[str, Any]) -> dict[str, Any]:
 
 
 def refresh(profile: str = "cpu") -> list[Path]:
-    """Copy the executed notebooks into ``notebooks/``, :func:`cleaned`."""
+    """Copy the executed notebooks into ``notebooks/``, :func:`cleaned`.
+
+    Raises ParameterError, and copies none, if one was edited after it was executed.
+    """
     root = project_root()
-    written = []
-    for executed in sorted((root / "build" / profile).glob("[0-9]*.ipynb")):
-        if not executed.name.endswith(".failed.ipynb"):
-            path = root / "notebooks" / executed.name
-            write_json(cleaned(json.loads(executed.read_text())), path)
-            written.append(path)
-    return written
+    fresh = {
+        root / "notebooks" / executed.name: cleaned(json.loads(executed.read_text()))
+        for executed in sorted((root / "build" / profile).glob("[0-9]*.ipynb"))
+        if not executed.name.endswith(".failed.ipynb")
+    }
+    for path, notebook in fresh.items():
+        if path.exists() and _sources_of(json.loads(path.read_text())) != _sources_of(notebook):
+            raise ParameterError(
+                f"notebooks/{path.name}: was edited after it was executed; run `make refresh` "
+                "again (nothing was copied)"
+            )
+    for path, notebook in fresh.items():
+        write_json(notebook, path)
+    return list(fresh)
+
+
+def _sources_of(notebook: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
 
 
 def clean() -> list[Path]:

@@ -89,7 +89,8 @@ def per_run(results: Results) -> pd.DataFrame:
     ``mi`` is the paper's reading, the mean over the batches of the last epoch (macro-average);
     ``mi_sd`` its standard deviation over these batches.  ``micro`` pools the batches, ``exact``
     takes all pairs of the split at once with the final network.  ``test_`` says the same of
-    held-out pairs.  Batches without a joint pair are left out.  A diverged run reads NaN.
+    held-out pairs.  Batches without a joint pair are left out.  A diverged run reads NaN
+    throughout, also its accuracies: a network of NaNs classifies nothing.
     """
     runs = results.summary.set_index("run").drop(columns="seconds")
     batches = results.batches[results.batches["pairs"] > 0]
@@ -100,6 +101,7 @@ def per_run(results: Results) -> pd.DataFrame:
         pooled = {i: _pooled(runs.loc[i], frame) for i, frame in part}
         runs[f"{prefix}micro"] = pd.Series(pooled)
         runs[f"{prefix}exact"] = [_exact(row, split) for _, row in runs.iterrows()]
+    runs.loc[runs["diverged_step"].notna(), ["accuracy", "accuracy_batch_norm"]] = np.nan
     return runs
 
 
@@ -192,6 +194,12 @@ def mi_error(runs: pd.DataFrame) -> pd.Series:
     """|MI - H(Y)| of each run in nats; infinite for a run that diverged."""
     entropy = runs["dataset"].map(lambda name: load_images(name).entropy)
     return (runs["mi"] - entropy).abs().fillna(np.inf)
+
+
+def accuracy_or_guess(runs: pd.DataFrame) -> pd.Series:
+    """The accuracy of each run; of a run that diverged that of a guess, 1/K."""
+    guess = runs["dataset"].map(lambda name: 1 / load_images(name).classes)
+    return runs["accuracy"].fillna(guess)
 
 
 def table2(runs: pd.DataFrame, optima: pd.Series | None = None) -> pd.DataFrame:
@@ -296,6 +304,7 @@ def judge_table2(
     runs = per_run(main)
     runs = runs[runs["loss"].isin(LOSSES)]  # the paper's claims are about the paper's losses
     runs["error"], runs["failed"] = mi_error(runs), failed(runs)
+    runs["accuracy"] = accuracy_or_guess(runs)
     runs["shifted"] = shifted_js(main)
     other = per_run(variants).query("target == @rejs_zero")
     for name in ledger.datasets:

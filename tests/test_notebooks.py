@@ -187,6 +187,16 @@ def test_refresh_strips_what_papermill_adds(toy):
     assert str(toy) not in json.dumps(found)
 
 
+def test_refresh_does_not_overwrite_an_edit(toy, capsys):
+    notebooks.main(["run", "01_toy"])
+    path = toy / "notebooks" / "01_toy.ipynb"
+    edited = path.read_text().replace("steps - 3", "steps - 4")
+    path.write_text(edited)
+    assert notebooks.main(["refresh"]) == 2
+    assert "notebooks/01_toy.ipynb: was edited after it was executed" in capsys.readouterr().err
+    assert path.read_text() == edited
+
+
 def test_unknown_names(toy, capsys):
     assert notebooks.main(["run", "nothing"]) == 2
     assert "notebooks/nothing.ipynb: there is no such file" in capsys.readouterr().err
