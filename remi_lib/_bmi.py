@@ -20,8 +20,15 @@ def main() -> None:
         request = json.loads(line)
         data = np.load(request["path"])
         started = time.process_time()
-        value = kinds[request["method"]](verbose=False).estimate(data["x"], data["y"])
-        print(json.dumps({"value": float(value), "seconds": time.process_time() - started}))
+        try:
+            value = kinds[request["method"]](verbose=False).estimate(data["x"], data["y"])
+            answer: dict[str, float | str] = {
+                "value": float(value),
+                "seconds": time.process_time() - started,
+            }
+        except Exception as error:  # the next request finds the process alive
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer))
         sys.stdout.flush()
 
 

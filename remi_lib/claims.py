@@ -31,13 +31,17 @@ from remi_lib.store import figures_dir, write_json
 HOLDS, FAILS, OPEN, NOT_RUN = "holds", "does not hold", "not resolved", "not run"
 
 
+RULE = ("holds_if", "qualifier", "unless", "needs")  # of a claim; its entry has the outcome
+
+
 @dataclass(frozen=True)
 class Claim:
     """One checkable sentence.
 
     ``holds_if`` is the open interval (low, high) in which the statistic must lie; None is
-    unbounded.  ``qualifier`` replaces a plain "holds" ("holds with a caveat: ...", "artefact of
-    ...").  ``needs`` says what a claim that was not run is waiting for.
+    unbounded.  ``qualifier`` ("holds with a caveat: ...", "artefact of ...") replaces "holds" if
+    the claim ``unless``, of the same notebook, does not hold.  ``needs`` says what
+    a claim that was not run is waiting for.
     """
 
     id: str
@@ -49,6 +53,7 @@ class Claim:
     holds_if: tuple[float | None, float | None]
     reason: str
     qualifier: str | None = None
+    unless: str | None = None
     needs: str | None = None
 
     def verdict(self, estimate: Estimate) -> str:
@@ -59,7 +64,7 @@ class Claim:
         above = low is None or low < estimate.low
         below = high is None or estimate.high < high
         if above and below:
-            return self.qualifier or HOLDS
+            return HOLDS
         if (low is not None and estimate.high <= low) or (
             high is not None and estimate.low >= high
         ):
@@ -147,17 +152,25 @@ class Ledger:
             raise ValueError(f"claim {claim.id} is there already")
         if claim.notebook != self.notebook:
             raise ValueError(f"claim {claim.id} belongs to {claim.notebook}, not {self.notebook}")
-        verdict = claim.verdict(estimate)
-        record = {k: v for k, v in asdict(claim).items() if k not in ("holds_if", "needs")}
+        record = {k: v for k, v in asdict(claim).items() if k not in RULE}
         self.entries[claim.id] = {
             **record,
             **({"own": True} if own else {}),
             "threshold": claim.threshold,
             "value": _plain(estimate.value),
             "interval": [_plain(estimate.low), _plain(estimate.high)],
-            "verdict": verdict,
+            "verdict": claim.verdict(estimate),
         }
-        return verdict
+        self._qualify()
+        return self.entries[claim.id]["verdict"]
+
+    def _qualify(self) -> None:
+        """Put the caveat to what holds, once the claim that gives the reason has failed."""
+        for claim in map(registry().get, self.entries):
+            if claim is not None and claim.unless in self.entries:
+                entry, cause = self.entries[claim.id], self.entries[claim.unless]
+                if entry["verdict"] == HOLDS and cause["verdict"] == FAILS:
+                    entry["verdict"] = claim.qualifier
 
     def due(self) -> list[str]:
         """The claims this notebook has to judge: those of its own data sets, or of none."""
@@ -231,8 +244,12 @@ def compatible(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     a, b = float(first["value"]), float(second["value"])
     if a == b or not (math.isfinite(a) and math.isfinite(b)):
         return a == b
-    widths = [float(end) - float(start) for start, end in (first["interval"], second["interval"])]
-    return abs(a - b) <= sum(widths) / 2 + 1e-6
+    ends = [[float(x) for x in entry["interval"]] for entry in (first, second)]
+    # An end that is not finite has no width to share: it must be the same on both sides.
+    if any(x != y for x, y in zip(*ends, strict=True) if not math.isfinite(x + y)):
+        return False
+    reach = [abs(x - value) for value, e in zip((a, b), ends, strict=True) for x in e]
+    return abs(a - b) <= max(sum(x for x in reach if math.isfinite(x)) / 2, 1e-6)
 
 
 def _plain(value: float) -> float | str:
@@ -255,7 +272,7 @@ def collect(profile: str) -> pd.DataFrame:
                 found[entry["id"]] = {**entry, "profile": folder.name}
     rows = []
     for claim in registry().values():
-        row = {k: v for k, v in asdict(claim).items() if k not in ("holds_if", "needs")}
+        row = {k: v for k, v in asdict(claim).items() if k not in RULE}
         missing = {
             **row,
             "threshold": claim.threshold,

@@ -183,6 +183,8 @@ class ResNet18(nn.Module):
     One network per process, in the shape of a stack of one.
     """
 
+    width = 512
+
     def __init__(self, seeds: Sequence[int], channels: int = 3) -> None:
         super().__init__()
         from remi_lib._torchvision import models

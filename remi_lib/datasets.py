@@ -144,7 +144,8 @@ def data_dir() -> Path:
 def load_images(name: str, root: Path | None = None) -> ImageSet:
     """An image set by name, read once per process, from ``root`` (:func:`data_dir` if None).
 
-    torchvision's archives are verified by checksum before they are read.
+    CIFAR's files are verified by checksum before they are read, MNIST's archives before they are
+    unpacked.
 
     ``digits`` ships with scikit-learn: 1797 real 8 x 8 images of 10 classes, split 1437/360 once
     and for all, stratified.  It stands in for CIFAR-10 where CIFAR-10 cannot be had.

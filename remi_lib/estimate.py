@@ -29,7 +29,7 @@ from remi_lib.intervals import Estimate
 from remi_lib.losses import BoundOf, Terms, dv, infonce, make_loss, split_name
 from remi_lib.progress import progress
 from remi_lib.scores import Scores
-from remi_lib.training import resolve_device
+from remi_lib.training import denormals_flushed, resolve_device
 
 Margins = Literal["both", "ranks", "standard", "raw"]
 MARGINS: dict[str, str] = {
@@ -59,8 +59,8 @@ class MutualInformation:
             expectation is at most the MI; where the critics have not learned all of the
             dependence the MI lies above it.
         history: a row per seed, fold and look: ``step``, and what the bound reads (nats) on
-            ``training`` pairs and on the ``held_out`` ones that decide when to stop.  These
-            readings cannot exceed the log of the pairs they rest on; the estimate can.
+            ``training`` pairs and on the ``held_out`` ones that decide when to stop.  Both
+            rest on few pairs and may be lucky; the estimate does not rest on them.
         warnings: what to know before using the number; empty if nothing was noticed.
         by_seed: the estimate of each seed alone.
         settings: what was done, by argument.
@@ -279,6 +279,9 @@ def _frame(name: str, values: Any) -> pd.DataFrame:
             frame = frame.infer_objects()
     if frame.shape[1] == 0:
         raise ValueError(f"{name}: has no column")
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise ValueError(f"{name}: has two columns called {twice!r}; rename one")
     for column in frame:
         kind = np.dtype(frame[column].dtype).kind if _is_numpy(frame[column]) else "O"
         if kind in "cmM":
@@ -458,6 +461,7 @@ class Fitted:
     unfinished: bool
 
 
+@denormals_flushed()
 def fit(
     critic: PairCritic, data: Sequence[Tensor], rows: Rows, plan: Training, label: str | None
 ) -> Fitted:
@@ -465,7 +469,6 @@ def fit(
 
     A member that goes non-finite keeps what it had before.
     """
-    torch.set_flush_denormal(True)  # as in training.train
     members, available = rows.train.shape
     batch = min(plan.batch, available)
     shifts = torch.arange(min(plan.partners, batch - 1) + 1)
@@ -539,11 +542,7 @@ def _table(
 
 @torch.no_grad()
 def _look(critic: PairCritic, data: Sequence[Tensor], rows: Rows, per_row: bool) -> Tensor:
-    """The bound (2, M) on as many training as watched pairs.
-
-    A sample's own pair counts as product too, so that DV cannot exceed the log of its partners:
-    on a few dozen pairs the unbounded reading is at its best where it is luckiest.
-    """
+    """The bound (2, M) on as many training as watched pairs."""
     count = rows.watch.shape[1]
     shifts = torch.arange(min(_PARTNERS, count - 1) + 1)
     tables = (
@@ -591,8 +590,9 @@ def read(
     size = rows.test.shape[1]
     shifts = torch.arange(min(size - 1, max(PAIRS // size, 1)) + 1)
     values = _table(critic, data, rows.test, shifts, per_row).values
-    by_member = bound_of(per_row)(shifted_pairs(values, per_row)).mi.view(rows.seeds, rows.folds)
     usable = alive.to(values.device).view(rows.seeds, rows.folds)
+    by_member = bound_of(per_row)(shifted_pairs(values, per_row)).mi.view(rows.seeds, rows.folds)
+    by_member = by_member.where(usable, math.nan)  # a critic that never was finite says nothing
     values = values.view(rows.seeds, rows.folds, size, -1)
     weight = usable / usable.sum(0)  # NaN where a fold has no critic: then there is no estimate
     table = shifted_pairs(
@@ -600,7 +600,7 @@ def read(
         per_row,
     )
     value = bound_of(per_row)(table).mi.mean().item()
-    by_seed = by_member.mean(1)
+    by_seed = by_member.nanmean(1)
     variance = influence(table, per_row).var().item() / (size * rows.folds)
     finite = by_seed[by_seed.isfinite()]
     if len(finite) > 1:

@@ -78,7 +78,7 @@ def pooled(joint: Tensor, log_partition: Tensor, pairs: Tensor | None = None) ->
     is a single joint cell beside a single product cell, so a bound reads it as it reads a batch.
     """
     weight = torch.ones_like(joint) if pairs is None else pairs.to(joint.dtype)
-    mean = (joint.nan_to_num() * weight).sum(-1) / weight.sum(-1)
+    mean = (joint * weight).sum(-1) / weight.sum(-1)
     second = logsumexp(log_partition, -1) - math.log(log_partition.shape[-1])
     return independent(mean.unsqueeze(-1), second.unsqueeze(-1))
 

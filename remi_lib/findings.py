@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from remi_lib import paper
+from remi_lib import paper, theorems
 from remi_lib.ablation import family_of, outcome_grid
 from remi_lib.claims import Ledger
 from remi_lib.critics import ConcatCritic, ResNet18, StackedConvNet
@@ -199,12 +199,10 @@ def initial_scores(widths: Sequence[int], seeds: int) -> pd.DataFrame:
 
 def non_negative_optima(profile: str) -> pd.DataFrame:
     """Table 2's CLB column against the optimum of a non-negative critic (original losses)."""
-    laws = {
-        name: contrastive_law([IMAGES // k] * k, BATCHES[name], 20_000 if k == 10 else 60)
-        for name, k in CLASSES.items()
-    }
+    settings = {name: ([IMAGES // k] * k, BATCHES[name]) for name, k in CLASSES.items()}
 
     def compute() -> dict[str, pd.DataFrame]:
+        laws = {name: contrastive_law(*setting) for name, setting in settings.items()}
         found = [
             (name, family, optimum(make_loss(family), law, nonnegative=True).mi)
             for name, law in laws.items()
@@ -212,7 +210,7 @@ def non_negative_optima(profile: str) -> pd.DataFrame:
         ]
         return {"optima": pd.DataFrame(found, columns=["dataset", "loss", "mi"])}
 
-    optima = cached("findings-optima", {"draws": [20_000, 60]}, "optimum", compute)["optima"]
+    optima = cached("findings-optima", settings, "optimum", compute)["optima"]
     rows = {}
     for name in CLASSES:
         for family in FAMILIES:
@@ -243,19 +241,16 @@ def slb_is_a_training_fit(profile: str) -> pd.DataFrame:
     )
 
 
-def batch_law(profile: str, draws: int = 20_000) -> pd.DataFrame:
+def batch_law(profile: str) -> pd.DataFrame:
     """The spread of a perfect critic's per-batch DV in CLB, log(B(B-1)/J), and Table 2's "±"."""
     rows = {}
     for name, k in CLASSES.items():
         batch = BATCHES[name]
-        rng = np.random.default_rng(0)
-        counts = rng.multivariate_hypergeometric([IMAGES // k] * k, batch, size=draws)
-        pairs = (counts * (counts - 1)).sum(1)
-        value = np.log(batch * (batch - 1) / pairs[pairs > 0])
+        law = theorems.batch_reading(theorems.batch_law([IMAGES // k] * k, batch))
         column = f"{_paper('clb', name, 'mine', 'mi_ci'):.3f}"
         rows[f"SD over batches, {name}"] = (
             column,
-            f"{value.std():.3f}",
+            f"{law.sd:.3f}",
             _spread(profile, name, "mi_sd"),
         )
         rows[f"95% half width over 5 seeds, {name}"] = (
@@ -263,8 +258,7 @@ def batch_law(profile: str, draws: int = 20_000) -> pd.DataFrame:
             "-",
             _spread(profile, name, "seeds"),
         )
-        empty = (pairs == 0).mean()
-        rows[f"batches without a joint pair, {name}"] = ("-", f"{empty:.5f}", "-")
+        rows[f"batches without a joint pair, {name}"] = ("-", f"{law.empty:.5f}", "-")
     return _table(rows).rename(
         columns={"paper": "paper's ±", "measured": "measured (digits, MINE)"}
     )

@@ -63,7 +63,7 @@ from remi_lib.store import (
     write_tables,
 )
 from remi_lib.tasks import ImageTask, Member, clip_limits
-from remi_lib.training import divergence, resolve_device
+from remi_lib.training import all_lost, denormals_flushed, divergence, resolve_device
 
 ATTEMPTS = 3  # to finish a run whose processes die
 FLUSH = 20  # steps between looks at what the device has recorded
@@ -207,7 +207,6 @@ class Trainer:
     """A run under way: its networks, its optimiser, its state, and the file it is kept in."""
 
     def __init__(self, run: LongRun, tree: Tree, device: torch.device) -> None:
-        torch.set_flush_denormal(True)
         self.run, self.tree, self.device = run, tree, device
         self.data = tree.image_set(run.size)
         self.per_epoch = len(tree.train) // run.batch
@@ -312,6 +311,7 @@ class Watch:
                 say(f"{member}: finite again by step {start + len(block) - 1}")
 
 
+@denormals_flushed()
 def train(
     run: LongRun,
     tree: Tree,
@@ -369,10 +369,8 @@ def train(
 
 
 def _all_lost(state: State) -> bool:
-    """Whether no member read a finite MI in any batch since the last look."""
-    if not state.statistics:
-        return False
-    return not state.statistics[-1][..., state.names.index("mi")].isfinite().any()
+    """Whether no member's objective was finite in any batch since the last look."""
+    return bool(state.statistics) and all_lost(state.statistics[-1], state.names)
 
 
 def _two_terms(trainer: Trainer) -> str:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from remi_lib.scores import Scores, split_head
+from remi_lib.scores import NEG_INF, Scores, split_head
 
 Number = float | Tensor
 Variant = Literal["paper", "official"]
@@ -112,15 +112,24 @@ def gan_dime(scores: Scores) -> Terms:
 
 
 def i_alpha(scores: Scores, alpha: float = 0.01) -> Terms:
-    """Poole et al. 2019, I_alpha: TUBA with baseline a(x) = alpha E_{Q(.|x)}[e^T] + 1 - alpha.
+    """Poole et al. 2019, I_alpha: TUBA with baseline a = alpha m + 1 - alpha, of a B x B table.
 
-    Between TUBA (alpha 0, high variance) and InfoNCE (alpha 1, high bias); at most
-    log(K / alpha).  The mean over Q(.|x) leaves the joint pair out, as the table's Q does.
+    m(i, j) is the mean of e^T over row i without cell j, the diagonal being joint.  A joint pair
+    i is measured against a(i, j), whose mean contains the pair, on average over j; a product
+    pair of row i against a(i, i), whose mean does not.  Between TUBA (alpha 0, high variance)
+    and InfoNCE (alpha 1, high bias); at most log((B - 1) / alpha).
     """
-    floor = torch.full_like(scores.values[..., :1], math.log1p(-alpha))
-    log_a = torch.logaddexp(math.log(alpha) + scores.rows().unsqueeze(-1), floor)
-    normalised = scores.map(scores.values - log_a)
-    return tuba(normalised)
+    values = scores.values
+    none = torch.full_like(values[..., :1], NEG_INF)
+    before = torch.cat([none, values.logcumsumexp(-1)[..., :-1]], -1)
+    after = torch.cat([values.flip(-1).logcumsumexp(-1).flip(-1)[..., 1:], none], -1)
+    log_m = torch.logaddexp(before, after) - math.log(values.shape[-1] - 1)
+    floor = torch.full_like(log_m, math.log1p(-alpha))
+    log_a = torch.logaddexp(log_m + math.log(alpha), floor)
+    joint_values, row_a = (x.diagonal(dim1=-2, dim2=-1).unsqueeze(-1) for x in (values, log_a))
+    joint = scores.map(joint_values - log_a).product_mean()
+    second = tuba(scores.map(values - row_a))
+    return _terms(joint, second.product_term, second.anchor)
 
 
 def flo(scores: Scores) -> Terms:
@@ -149,9 +158,11 @@ class EmaMine:
     def __call__(self, scores: Scores) -> Terms:
         terms = dv(scores)
         now = terms.product_term.detach()
+        if not torch.is_grad_enabled():  # a look is no step
+            return terms
         if self.log_average is None:
             self.log_average = now.clone()
-        elif torch.is_grad_enabled():
+        else:
             mixed = torch.logaddexp(
                 self.log_average + math.log1p(-self.rate), now + math.log(self.rate)
             )
@@ -401,10 +412,10 @@ def make_loss(
         raise ValueError(f"target: {name} has no penalty; use 're{name}' (or drop target)")
     if regularized:
         weight = 0.1 if weight is None else weight
-        _in_range("weight", weight, lambda w: w >= 0, ">= 0")
+        _in_range("weight", weight, lambda w: (w >= 0) & w.isfinite(), ">= 0 and finite")
     if target is None:
         target = _OFFICIAL_TARGETS.get(family, 0.0) if official else 0.0
-    _in_range("target", target, lambda c: c > -math.inf, "a finite number")
+    _in_range("target", target, torch.isfinite, "a finite number")
 
     if tau is None and (recipe.clip_regularized if regularized else recipe.clip_original):
         tau = 10.0
@@ -412,6 +423,8 @@ def make_loss(
         _in_range("tau", tau, lambda t: t > 0, "> 0")
         if not isinstance(tau, Tensor) and math.isinf(tau):
             tau = None
+    if tau is not None and isinstance(recipe.bound, type):
+        raise ValueError(f"tau: {name} keeps a moving average of unclipped scores; drop tau")
     if clip == "product" and family != "smile":
         raise ValueError(f"clip: 'product' is an option of SMILE and ReSMILE, not of {name}")
 

@@ -114,7 +114,7 @@ def check(notebook: Path, parameters: Path) -> dict[str, Any]:
 
 
 def _check_type(file: Path, key: str, value: Any, default: Any) -> None:
-    if default is None or value is None:
+    if default is None:
         return
     if isinstance(default, list) and isinstance(value, list):
         for item in value if default else []:

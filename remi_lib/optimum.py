@@ -14,10 +14,9 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from remi_lib.losses import Loss
-from remi_lib.scores import Scores, class_pairs, same_label_pairs, support_counts
+from remi_lib.scores import Scores, class_pairs, support_counts
 
 
 class Optimum(NamedTuple):
@@ -54,17 +53,21 @@ def _certain(table: Scores) -> Law:
 
 
 def contrastive_law(class_counts: ArrayLike, batch: int, draws: int = 20_000, seed: int = 0) -> Law:
-    """CLB's in-batch law: batches drawn without replacement from a set with these class counts.
+    """CLB's in-batch law: ``draws`` batches, without replacement, from a set of these classes.
 
-    Only how many images share a label matters, so equal label compositions are one table (42 of
-    them at batch 10 from 10 classes).
+    Images of a batch whose label comes m times see the same: m - 1 that share it, batch - m that
+    do not.  A batch is therefore a table with a row per m and two cells, weighed by how many
+    pairs of the batch are there; batches of equal composition are one table.
     """
-    counts = np.asarray(class_counts)
-    drawn = np.random.default_rng(seed).multivariate_hypergeometric(counts, batch, size=draws)
-    kinds, times = np.unique(np.sort(drawn, axis=1), axis=0, return_counts=True)
-    labels = torch.from_numpy(np.stack([np.repeat(np.arange(len(counts)), k) for k in kinds]))
-    table = same_label_pairs(one_hot(labels, len(counts)).double(), labels)
-    return Law(table, torch.from_numpy(times / draws))
+    drawn = np.random.default_rng(seed).multivariate_hypergeometric(
+        np.asarray(class_counts), batch, size=draws
+    )
+    m = np.arange(1, drawn.max() + 1)
+    classes = (drawn[:, None, :] == m[:, None]).sum(-1)  # how many come m times (draws, m)
+    classes, times = np.unique(classes, axis=0, return_counts=True)
+    pairs = torch.from_numpy(classes[..., None] * m[:, None] * np.stack([m - 1, batch - m], -1))
+    same = torch.tensor([1.0, 0.0], dtype=torch.float64).expand(pairs.shape)
+    return Law(support_counts(same, pairs * same, pairs), torch.from_numpy(times / draws))
 
 
 def optimum(
@@ -74,7 +77,7 @@ def optimum(
     largest: float = 50.0,
     reading: Loss | None = None,
 ) -> Optimum:
-    """Maximise the mean objective of ``loss`` over the tables of a ``law``, exact sums.
+    """Maximise the mean objective of ``loss`` over the tables of a ``law``, by exact sums.
 
     Args:
         loss: any of :func:`~remi_lib.losses.make_loss`, with float settings.

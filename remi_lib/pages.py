@@ -36,7 +36,7 @@ from pygments.lexers import PythonLexer
 
 from remi_lib.claims import FAILS, HOLDS, OPEN
 from remi_lib.report import kind
-from remi_lib.store import figures_dir, project_root
+from remi_lib.store import figures_dir, project_root, replace_folder
 
 INDEX = "index.html"
 ASSETS = files("remi_lib") / "data" / "pages"
@@ -457,8 +457,7 @@ def _replace_folder(folder: Path, written: Mapping[str, bytes]) -> Path:
             (temporary / name).parent.mkdir(exist_ok=True)
             (temporary / name).write_bytes(data)
         temporary.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+        replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder

@@ -9,7 +9,6 @@ from the same code they are the same bytes.
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 import tempfile
 import warnings
@@ -20,7 +19,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 import remi_lib
-from remi_lib.store import project_root
+from remi_lib.store import project_root, replace_folder
 
 
 def render(target: Path) -> list[Path]:
@@ -51,8 +50,7 @@ def render(target: Path) -> list[Path]:
         for page in fresh.rglob("*.*"):  # a module's paths are those of whoever reads it
             text = page.read_text(encoding="utf-8").replace(str(project_root()), "…")
             page.write_text(text, encoding="utf-8")
-        shutil.rmtree(target, ignore_errors=True)
-        fresh.rename(target)
+        replace_folder(fresh, target)
     return sorted(target.rglob("*.html"))
 
 

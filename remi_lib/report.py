@@ -18,8 +18,14 @@ COLOURS = {HOLDS: "#0072B2", FAILS: "#D55E00", OPEN: "#888888", NOT_RUN: "#88888
 
 
 def kind(verdict: str) -> str:
-    """The class of a verdict: a qualified one ("holds with a caveat: ...") holds."""
-    return next((k for k in (FAILS, OPEN, NOT_RUN) if verdict.startswith(k)), HOLDS)
+    """The class of a verdict: "holds with a caveat: ..." holds, "artefact of ..." does not.
+
+    Raises ValueError for a text that is no verdict.
+    """
+    for prefix, found in (*zip(KINDS, KINDS, strict=True), ("artefact of", FAILS)):
+        if verdict.startswith(prefix):
+            return found
+    raise ValueError(f"verdict: {verdict!r} is none")
 
 
 def counts(ledger: pd.DataFrame) -> pd.DataFrame:
@@ -123,9 +129,11 @@ def _table2_markdown(table: pd.DataFrame) -> str:
 def write_block(name: str, text: str) -> None:
     """Put a text between the README's markers ``<!-- name: ... -->`` and ``<!-- /name -->``."""
     path = project_root() / "README.md"
-    head, _, rest = path.read_text().partition(f"<!-- {name}")
+    head, opened, rest = path.read_text().partition(f"<!-- {name}")
     marker, _, rest = rest.partition("-->\n")
-    _, _, tail = rest.partition(f"<!-- /{name} -->")
+    _, closed, tail = rest.partition(f"<!-- /{name} -->")
+    if not (opened and closed):
+        raise ValueError(f"{path.name}: lacks a marker of the block {name!r}; nothing was changed")
     block = f"<!-- {name}{marker}-->\n{text}\n<!-- /{name} -->"
     with atomic(path) as temporary:
         temporary.write_text(head + block + tail)

@@ -96,6 +96,9 @@ def code_digest(module: str) -> str:
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("remi_lib."):
                 todo.append(str(node.module).removeprefix("remi_lib.").split(".")[0])
+            if isinstance(node, ast.ImportFrom) and node.module == "remi_lib":
+                names = [alias.name for alias in node.names]
+                todo += [name for name in names if (PACKAGE / f"{name}.py").is_file()]
         seen[name] = _without_docstrings(tree)
     # Storing results, showing progress and using processes is not computing them.
     for name in ("store", "progress", "parallel"):
@@ -160,10 +163,20 @@ def write_tables(folder: Path, tables: Tables, config: Mapping[str, Any]) -> Non
             table.to_parquet(temporary / f"{name}.parquet", index=False)
         about = {"tables": list(tables), "config": config}
         (temporary / "config.json").write_text(json.dumps(about, indent=1))
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+        replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_folder(fresh: Path, folder: Path) -> None:
+    """Move a finished folder to its place; a former one is out of the way before it is deleted."""
+    former = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".former-"))
+    try:
+        if folder.exists():
+            folder.rename(former / folder.name)
+        fresh.rename(folder)
+    finally:
+        shutil.rmtree(former, ignore_errors=True)
 
 
 @contextmanager

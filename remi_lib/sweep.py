@@ -93,7 +93,7 @@ def folder_of(run: Run) -> Path:
 
 
 def _is_done(run: Run) -> bool:
-    return (folder_of(run) / "config.json").is_file()
+    return read_tables(folder_of(run)) is not None  # an unreadable result is none
 
 
 def load(runs: Sequence[Run]) -> Results:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from remi_lib import paper
 from remi_lib.claims import Ledger
-from remi_lib.intervals import Estimate, fraction_interval, interval
+from remi_lib.intervals import Estimate, difference, fraction_interval, interval
 from remi_lib.longrun import LongRun, Results
 from remi_lib.losses import split_name, title
 from remi_lib.tables import cell_text, failed, fate
@@ -230,7 +230,6 @@ def _judge_drift(ledger: Ledger, cell: pd.DataFrame, key: str, dataset: str) -> 
 
 
 def _gain(plain: pd.DataFrame, twin: pd.DataFrame) -> pd.Series:
-    """MI of the twin minus that of the original, infinite where one of them diverged."""
-    gain = twin["mi"] - plain["mi"]
-    gain = gain.mask(plain["mi"].isna(), np.inf)
-    return gain.mask(twin["mi"].isna(), -np.inf)
+    """MI of the twin minus that of the original; a run that diverged lies below every other."""
+    twin_mi, plain_mi = (runs["mi"].fillna(-np.inf) for runs in (twin, plain))
+    return pd.Series(difference(twin_mi, plain_mi), plain.index)

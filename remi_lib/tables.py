@@ -101,7 +101,9 @@ def per_run(results: Results) -> pd.DataFrame:
         pooled = {i: _pooled(runs.loc[i], frame) for i, frame in part}
         runs[f"{prefix}micro"] = pd.Series(pooled)
         runs[f"{prefix}exact"] = [_exact(row, split) for _, row in runs.iterrows()]
-    runs.loc[runs["diverged_step"].notna(), ["accuracy", "accuracy_batch_norm"]] = np.nan
+    readings = [f"{p}{x}" for p in ("", "test_") for x in ("mi", "mi_sd", "micro", "exact")]
+    diverged = runs["diverged_step"].notna()
+    runs.loc[diverged, [*readings, "accuracy", "accuracy_batch_norm"]] = np.nan
     return runs
 
 

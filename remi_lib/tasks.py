@@ -355,6 +355,8 @@ class ImageTask:
                 raise ValueError(
                     f"{key}: {getattr(self, key)!r} is not allowed; one of {', '.join(allowed)}"
                 )
+        if self.net == "resnet18" and self.width != ResNet18.width:
+            raise ValueError(f"width: {self.width} is not allowed; ResNet-18 has {ResNet18.width}")
 
     def data(self, device: torch.device | str = "cpu") -> ImageSet:
         return load_images(self.dataset).to(device)

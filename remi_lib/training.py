@@ -6,7 +6,8 @@ are untouched, and :meth:`History.divergence` says at which step and in which te
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -72,6 +73,21 @@ class Trained(NamedTuple):
     critic: nn.Module
 
 
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """CPU arithmetic that rounds denormal numbers to 0, as long as the block lasts.
+
+    Members that overfit or collapse have gradients in that range, where a CPU crawls.
+    """
+    before = bool((torch.tensor([1e-40]) * 1.0 == 0).all())
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+@denormals_flushed()
 def train(
     task: Task,
     members: Sequence[Member],
@@ -101,8 +117,6 @@ def train(
     if steps < 1 or not members:
         raise ValueError(f"steps, members: need at least one each, got {steps}, {len(members)}")
     where = resolve_device(device)
-    # Members that overfit or collapse have gradients in the denormal range, where a CPU crawls.
-    torch.set_flush_denormal(True)
     critic = task.critic(members).to(where)
     loss = stack([m.make_loss() for m in members], where)
     recorded = task.recorder(members, where)
@@ -141,8 +155,8 @@ def train(
                 done += 1
             bar.update(len(block))
             record.append(torch.stack(rows).cpu())
-            if not record[-1][-1, :, names.index("mi")].isfinite().any():
-                break  # nobody is left
+            if all_lost(record[-1], names):
+                break
     probe_steps = np.arange(0, len(probes)) * probe_every
     looked = torch.stack(probes).cpu().numpy() if probes else np.empty((0, len(members), 0))
     history = History(
@@ -150,6 +164,12 @@ def train(
         tidy(members, probe_steps, looked, probed),
     )
     return Trained(history, critic)
+
+
+def all_lost(record: Tensor, names: Sequence[str]) -> bool:
+    """Whether no member's objective was finite at any step of a record (steps, M, names)."""
+    terms = record[..., [names.index(name) for name in OBJECTIVE]]
+    return not terms.isfinite().all(-1).any()
 
 
 def _columns(quantities: Mapping[str, Tensor]) -> Tensor:

@@ -123,8 +123,13 @@ def _bmi(method: str, x: NDArray, y: NDArray) -> Found:
         process.stdin.flush()
         answer = process.stdout.readline()
     if not answer:
-        raise NotApplicable("its process died")
+        _bmi_process.cache_clear()  # the next request gets a new one
+        raise RuntimeError(
+            f"{method}: the process of REMI_BMI_PYTHON died; run it by hand to see why"
+        )
     row = json.loads(answer)
+    if "error" in row:
+        raise NotApplicable(row["error"])
     return Found(Estimate(row["value"], NAN, NAN), row["seconds"])
 
 

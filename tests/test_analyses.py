@@ -152,7 +152,7 @@ def test_predictions_of_the_findings():
     """The predicted columns are the closed forms that the prose names."""
     js = findings.js_low_by_one_over_e("cpu")
     assert f"{math.log(10) - 1 / math.e:.3f}" in js.loc["SLB JS, cifar10", "predicted"]
-    law = findings.batch_law("cpu", 4000)
+    law = findings.batch_law("cpu")
     assert float(law.loc["SD over batches, cifar10", "predicted"]) == pytest.approx(0.451, abs=0.02)
     rare = findings.no_joint_pair([32])
     assert float(rare.loc["batch 32", "predicted"]) == pytest.approx((15 / 16) ** 32, abs=1e-4)

@@ -35,8 +35,16 @@ def test_verdict_follows_the_interval(interval, estimate, verdict):
     assert claim(*interval).verdict(Estimate(*estimate)) == verdict
 
 
-def test_qualified_verdict():
-    assert claim(0, None, qualifier="artefact of x").verdict(Estimate(1, 1, 1)) == "artefact of x"
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(("drift", "said"), [(0.0, "with a caveat"), (0.5, "holds")])
+def test_a_caveat_needs_its_reason(order, drift, said):
+    """Theorem 6's macro-average: biased, and not by drift, if drift does nothing."""
+    evidence = {"thm6.macro": 0.1, "thm6.macro-drift": drift}
+    ledger = Ledger("09_theorems", "cpu")
+    for claim, value in list(evidence.items())[::order]:
+        ledger.judge(claim, Estimate(value, value, value))
+    assert said in ledger.entries["thm6.macro"]["verdict"]
+    assert ("caveat" in ledger.entries["thm6.macro"]["verdict"]) == (drift == 0)
 
 
 def test_nan_is_no_evidence():
@@ -132,6 +140,10 @@ def test_compatible_is_about_the_seeds_spread():
     assert not compatible(entry(1.0, 0.9, 1.1), entry(1.3, 1.2, 1.4))
     assert compatible(entry("inf", "inf", "inf"), entry("inf", "inf", "inf"))
     assert not compatible(entry("inf", "inf", "inf"), entry(1.0, 0.0, 2.0))
+    # An infinite end is no room for everything.
+    assert not compatible(entry(1.0, 0.5, "inf"), entry(1e6, 1e5, "inf"))
+    assert not compatible(entry(1.0, 0.5, "inf"), entry(1.0 + 1e-3, 0.5, 1.5))
+    assert compatible(entry(1.0, 0.5, "inf"), entry(1.4, 0.9, "inf"))
 
 
 @pytest.mark.parametrize(("value", "same"), [(0.45, True), (3.0, False)])

@@ -41,7 +41,7 @@ def run_of(benchmark="slb", losses=FIVE, epochs=3, batch=12, seed=0, **options) 
     members = tuple(
         Member(loss, seed, batch, 0.1 if loss.startswith("re") else None) for loss in losses
     )
-    task = ImageTask("textures", benchmark, size=8, width=64, **options.pop("task", {}))
+    task = ImageTask("textures", benchmark, **{"size": 8, "width": 64, **options.pop("task", {})})
     return LongRun(task, members, epochs, 5e-3, **options)
 
 
@@ -282,7 +282,7 @@ def test_evaluation_is_a_plain_loops(tree, benchmark):
 
 @pytest.mark.parametrize("benchmark", ["slb", "clb"])
 def test_bf16_stops_at_the_network(tree, benchmark):
-    task = {"net": "resnet18", "precision": "bfloat16"}
+    task = {"net": "resnet18", "width": 512, "precision": "bfloat16"}
     run = run_of(benchmark, ("mine",), epochs=1, task=task)
     run = replace(run, task=replace(run.task, width=512))
     trainer = Trainer(run, tree, CPU)
@@ -367,7 +367,10 @@ def test_where_the_tree_lies_is_no_part_of_a_run(tree):
     [
         (lambda: run_of(epochs=0), "epochs: 0 is not allowed"),
         (lambda: run_of(schedule="step"), "schedule: 'step' is not allowed; one of constant"),
-        (lambda: run_of(task={"net": "resnet18"}), "members: resnet18 trains one at a time"),
+        (
+            lambda: run_of(task={"net": "resnet18", "width": 512}),
+            "members: resnet18 trains one at a time",
+        ),
         (lambda: run_of(task={"precision": "bfloat16"}), "precision: 'bfloat16' is not allowed"),
         (lambda: LongRun(ImageTask(), (Member("mine"),), 1), "size: None is not allowed"),
         (

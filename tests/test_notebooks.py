@@ -114,6 +114,7 @@ BAD = [
     ("losses: [mine, 3]", "losses: 3 is int"),
     ("device: tpu", "device: 'tpu' is not allowed"),
     ("seeds: 1", "seeds: 1 is not allowed"),
+    ("seeds:", "seeds: None is NoneType, the notebook declares int"),
     ("- a list", "must hold 'key: value' lines"),
     ("lr: [", "is not YAML"),
 ]

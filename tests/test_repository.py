@@ -18,7 +18,8 @@ from .test_notebooks import NOTEBOOKS, disagreements
 
 PINS = dict(
     line.lower().split("==")
-    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    for name in ("constraints.txt", "requirements-compare.txt")  # `make compare` adds to .venv
+    for line in (ROOT / name).read_text().splitlines()
     if "==" in line
 )
 

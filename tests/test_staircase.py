@@ -102,16 +102,27 @@ def test_i_alpha_by_a_loop_and_at_its_ends():
     table, alpha = random_table(3), 0.3
     t = table.values.numpy()
     n = len(t)
-    first = second = 0.0
-    for i in range(n):
-        others = [t[i, j] for j in range(n) if j != i]
-        baseline = alpha * np.exp(others).mean() + 1 - alpha
-        first += (t[i, i] - np.log(baseline)) / n
-        second += (np.exp(others) / baseline).mean() / n
+
+    def baseline(i: int, j: int) -> float:
+        return alpha * np.mean([np.exp(t[i, k]) for k in range(n) if k != j]) + 1 - alpha
+
+    pairs = [(i, j) for i in range(n) for j in range(n) if i != j]
+    first = np.mean([t[i, i] - np.log(baseline(i, j)) for i, j in pairs])
+    second = np.mean([np.exp(t[i, j]) / baseline(i, i) for i, j in pairs])
     assert i_alpha(table, alpha).mi.item() == pytest.approx(first - second + 1)
     assert i_alpha(table, 1e-12).mi.item() == pytest.approx(tuba(table).mi.item())
     certain = off_diagonal(100.0 * torch.eye(6).double())
-    assert i_alpha(certain, alpha).mi.item() > 50  # no bound without the joint pair in the mean
+    assert i_alpha(certain, alpha).mi.item() == pytest.approx(math.log(5 / alpha), abs=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 300.0])
+def test_i_alpha_is_bounded_and_has_a_gradient(scale):
+    """Whatever the scores, no batch reads more than its bound, and what is learned is finite."""
+    t = (scale * torch.randn(7, 8, 8, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    terms = i_alpha(off_diagonal(t), 0.01)
+    assert (terms.joint_term <= math.log(7 / 0.01)).all()
+    (gradient,) = torch.autograd.grad(terms.joint_term.sum(), t)
+    assert gradient.isfinite().all()
 
 
 def test_flo_by_a_loop_and_at_the_best_head():

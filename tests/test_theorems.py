@@ -417,9 +417,9 @@ def test_batch_law_of_the_paper():
     assert found.empty == pytest.approx(none, rel=1e-6)
     # The optimum oracle's sampled law agrees.
     sampled = contrastive_law([5000] * 10, 10)
-    some = (sampled.tables.log_joint.exp() > 0).sum((-2, -1))
-    reading = (90 / some.clamp(min=1)).log()
-    weight = sampled.probability * (some > 0)
+    share = sampled.tables.log_product.exp()[..., 0].sum(-1)
+    reading = -share.clamp(min=1 / 90).log()
+    weight = sampled.probability * (share > 0)
     mean = ((weight * reading).sum() / weight.sum()).item()
     assert found.mean == pytest.approx(mean, abs=0.02)
 
