@@ -119,11 +119,13 @@ def i_alpha(scores: Scores, alpha: float = 0.01) -> Terms:
     pair of row i against a(i, i), whose mean does not.  Between TUBA (alpha 0, high variance)
     and InfoNCE (alpha 1, high bias); at most log((B - 1) / alpha).
     """
+    size = scores.values.shape[-1]
+    scores = Scores(*(x[..., :size, :] for x in scores))  # without another bound's second head
     values = scores.values
     none = torch.full_like(values[..., :1], NEG_INF)
     before = torch.cat([none, values.logcumsumexp(-1)[..., :-1]], -1)
     after = torch.cat([values.flip(-1).logcumsumexp(-1).flip(-1)[..., 1:], none], -1)
-    log_m = torch.logaddexp(before, after) - math.log(values.shape[-1] - 1)
+    log_m = torch.logaddexp(before, after) - math.log(size - 1)
     floor = torch.full_like(log_m, math.log1p(-alpha))
     log_a = torch.logaddexp(log_m + math.log(alpha), floor)
     joint_values, row_a = (x.diagonal(dim1=-2, dim2=-1).unsqueeze(-1) for x in (values, log_a))

@@ -27,7 +27,7 @@ from typing import Any
 import yaml
 
 from remi_lib.losses import LOSSES, split_name
-from remi_lib.store import atomic, figures_dir, project_root, write_json
+from remi_lib.store import atomic, cache_dir, figures_dir, project_root, write_json
 
 
 class ParameterError(ValueError):
@@ -148,7 +148,7 @@ def run(name: str, profile: str) -> Path:
     target = root / "build" / profile / source.name
     failed = target.with_suffix(".failed.ipynb")
     quiet_kernels(root)
-    started = time.perf_counter()
+    started = time.time()
     with atomic(target) as temporary, _shown_progress():
         try:
             papermill.execute_notebook(
@@ -160,7 +160,7 @@ def run(name: str, profile: str) -> Path:
                 cwd=root,
             )
             # Before the target, which is what tells make that all is done.
-            _write_manifest(name, profile, values, time.perf_counter() - started)
+            _write_manifest(name, profile, values, started)
         except BaseException:
             if temporary.stat().st_size:
                 failed.write_bytes(temporary.read_bytes())
@@ -189,7 +189,8 @@ def _sources(root: Path, name: str, profile: str) -> tuple[Path, Path]:
     )
 
 
-def _write_manifest(name: str, profile: str, values: dict[str, Any], seconds: float) -> None:
+def _write_manifest(name: str, profile: str, values: dict[str, Any], started: float) -> None:
+    """What ran, where and how long; ``computed`` results are new, also those of a neighbour."""
     import torch
 
     from remi_lib.training import resolve_device
@@ -200,7 +201,8 @@ def _write_manifest(name: str, profile: str, values: dict[str, Any], seconds: fl
         "notebook": name,
         "profile": profile,
         "date": date.today().isoformat(),
-        "seconds": round(seconds, 1),
+        "seconds": round(time.time() - started, 1),
+        "computed": sum(p.stat().st_mtime >= started for p in cache_dir().rglob("config.json")),
         "device": f"{device.type} ({hardware}, {os.cpu_count()} cores)",
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -490,3 +490,41 @@ def ratio_histograms(pairs: pd.DataFrame, ideal: float) -> Figure:
     for ax in axes[len(names) :]:
         ax.remove()
     return figure
+
+
+def scoreboard(counts: pd.DataFrame, hues: Mapping[str, str]) -> Figure:
+    """Verdicts as stacked bars, a row per line of the counts, with their numbers."""
+    figure, (ax,) = panels(1, height=0.3 * len(counts) + 0.9)
+    left = np.zeros(len(counts))
+    for verdict, hue in hues.items():
+        width = counts[verdict].to_numpy()
+        bars = ax.barh(counts.index, width, left=left, color=hue, label=verdict, height=0.7)
+        texts = [str(n) if n else "" for n in width]
+        ax.bar_label(bars, texts, label_type="center", color="white", fontsize="x-small")
+        left += width
+    ax.invert_yaxis()
+    ax.set(xlabel="claims that were run")
+    ax.legend(loc="lower right")
+    return figure
+
+
+def stops(table: pd.DataFrame, entropies: Mapping[str, float]) -> Figure:
+    """Published MI (diamonds) beside the optimum of each loss (ticks), a panel per data set.
+
+    ``table`` has columns ``dataset, loss, paper, predicted`` (nats); dotted: H(Y).
+    """
+    figure, axes = panels(len(entropies), height=2.4, sharey=True)
+    for ax, (name, truth) in zip(axes, entropies.items(), strict=True):
+        block = table[table["dataset"] == name].reset_index(drop=True)
+        for i, row in block.iterrows():
+            ax.plot([row["predicted"], row["paper"]], [i, i], color="0.75", lw=1, zorder=1)
+        ax.scatter(
+            block["predicted"], block.index, marker="|", s=140, color="black", label="optimum"
+        )
+        hues = [colour(loss) for loss in block["loss"]]
+        ax.scatter(block["paper"], block.index, marker="D", s=30, color=hues, label="published")
+        reference_x(ax, truth, "H(Y)")
+        ax.set(xlabel="MI (nats)", title=name, ylim=(len(block) - 0.5, -0.5))
+        ax.set_yticks(block.index, name_of(block["loss"]))
+    axes[0].legend(fontsize="x-small", loc="lower left")
+    return figure

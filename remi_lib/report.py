@@ -28,11 +28,11 @@ def kind(verdict: str) -> str:
     raise ValueError(f"verdict: {verdict!r} is none")
 
 
-def counts(ledger: pd.DataFrame) -> pd.DataFrame:
-    """How many claims of each data set got which verdict."""
-    table = pd.crosstab(ledger["dataset"], ledger["verdict"].map(kind).rename("verdict"))
+def counts(ledger: pd.DataFrame, by: str = "dataset") -> pd.DataFrame:
+    """How many claims of each data set, or notebook, got which verdict."""
+    table = pd.crosstab(ledger[by], ledger["verdict"].map(kind).rename("verdict"))
     table = table.reindex(columns=KINDS, fill_value=0)
-    order = ledger["dataset"].drop_duplicates()
+    order = ledger[by].drop_duplicates()
     table = table.loc[order]
     table.loc["all"] = table.sum()
     return table
@@ -77,10 +77,13 @@ def waiting(ledger: pd.DataFrame) -> pd.DataFrame:
 
 
 def manifest(profile: str) -> pd.DataFrame:
-    """What ran: a row per notebook with its wall time, device, versions and date."""
+    """What ran: a row per notebook with its wall time, device, versions and date.
+
+    ``computed`` is how many results were new; a notebook with none read them from the cache.
+    """
     files = sorted((figures_dir(profile) / "manifest").glob("*.json"))
     rows = [json.loads(path.read_text()) for path in files]
-    columns = ["notebook", "seconds", "device", "python", "torch", "date"]
+    columns = ["notebook", "seconds", "computed", "device", "python", "torch", "date"]
     return pd.DataFrame(rows, columns=columns)
 
 

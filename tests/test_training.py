@@ -134,3 +134,13 @@ def test_device():
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="allowed here: auto, cpu"):
             resolve_device("cuda")
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_denormals_are_flushed_only_while_training(before):
+    torch.set_flush_denormal(before)
+    try:
+        train(OneHotTask(), grid(loss="mine", seed=[0]), 2)
+        assert bool((torch.tensor([1e-40]) * 1.0 == 0).all()) is before
+    finally:
+        torch.set_flush_denormal(False)
