@@ -242,8 +242,11 @@ def cell_text(row: Mapping) -> str:
     """A cell of Table 2 as printed: "1.927 ± 0.031", or how its runs failed."""
     if row["failed"] == row["seeds"]:
         return row["fate"]
+    lost = f"{row['failed']} of {row['seeds']} {row['fate']}" if row["failed"] else ""
+    if np.isnan(row["value"]):  # a single run that trained has no interval
+        return lost
     text = f"{row['value']:.3f} ± {(row['high'] - row['low']) / 2:.3f}"
-    return text + (f"; {row['failed']} of {row['seeds']} {row['fate']}" if row["failed"] else "")
+    return f"{text}; {lost}" if lost else text
 
 
 def styled_table2(table: pd.DataFrame, dataset: str, benchmark: str):
@@ -284,7 +287,7 @@ def styled_table2(table: pd.DataFrame, dataset: str, benchmark: str):
 
 def _better(rows, quantity: str, truth: float) -> list[str]:
     """CSS of an original and its twin: bold the better one, coloured if beyond the intervals."""
-    failures = [row["failed"] == row["seeds"] for row in rows]
+    failures = [np.isnan(row["value"]) for row in rows]
     distance = [
         np.inf if bad else (abs(row["value"] - truth) if quantity == "mi" else -row["value"])
         for row, bad in zip(rows, failures, strict=True)

@@ -125,6 +125,77 @@ def test_foreign_images_of_colour():
         ood.foreign_images("cats", coloured)
 
 
+def test_foreign_sets_take_the_size_and_the_ink_of_the_known_one(monkeypatch):
+    """Grey digits against colour pictures, both ways: white stays white, halves are halved."""
+    digits = load_images("digits")
+    x = torch.full((5, 3, 32, 32), 255, dtype=torch.uint8)
+    x[1] = 51  # a fifth of white
+    coloured = type(digits)("c", x, torch.arange(5), x, torch.arange(5), 5)
+    monkeypatch.setattr(ood, "load_images", {"cifar10": coloured, "mnist": digits}.__getitem__)
+    grey = ood.foreign_images("cifar10", digits, 4)
+    assert grey.shape == (4, 1, 8, 8)
+    assert [int(image.unique()) for image in grey[:2]] == [16, 3]
+    colour = ood.foreign_images("mnist", coloured, 4)
+    assert colour.shape == (4, 3, 32, 32)
+    assert colour[:, 0].equal(colour[:, 2])
+    assert int(colour.max()) == 255
+    assert ood.foreign_images("inverted", digits, 2).equal(16 - digits.test_x[:2])
+    shuffled = ood.foreign_images("shuffled", digits, 2)
+    assert shuffled.flatten(1).sort(1).values.equal(digits.test_x[:2].flatten(1).sort(1).values)
+
+
+def test_auroc_counts_the_pairs_that_are_in_order():
+    """Three of four pairs of (test, photo) have the larger score on the test image."""
+    base = pd.DataFrame({"loss": "remine", "seed": 0, "set": ["test", "test", "photos", "photos"]})
+    scores = base.assign(largest=[4.0, 2.0, 3.0, 1.0], softmax=[0.1, 0.2, 0.3, 0.4])
+    train = base.head(1).assign(set="train", largest=-9.0, softmax=0.0)
+    table = ood.auroc(pd.concat([scores, train]))
+    assert table.set_index("score")["auroc"].to_dict() == {"largest": 0.75, "softmax": 0.0}
+    assert set(table["foreign"]) == {"photos"}
+    lost = ood.auroc(scores.assign(largest=[np.inf, 2.0, np.nan, 1.0])).set_index("score")["auroc"]
+    assert np.isnan(lost["largest"])
+    assert lost["softmax"] == 0.0
+
+
+def test_claims_of_notebook_7_by_hand():
+    """e^T against K = 10: training pairs at 10 and 20, half of the test pairs within 5 to 20."""
+    rows = []
+    for seed, train in ((0, 10.0), (1, 20.0)):
+        for kind, true, largest in (
+            ("train", [train] * 3, [train] * 3),
+            ("test", [6.0, 19.0, 4.0, 21.0], [30.0] * 4),
+            ("photos", [np.nan] * 4, [1.0, 4.0, 4.9, 6.0]),
+        ):
+            part = {"true": np.log(true), "largest": np.log(largest)}
+            rows.append(pd.DataFrame({"loss": "remine", "seed": seed, "set": kind, **part}))
+    scores = pd.concat(rows, ignore_index=True)
+    areas = pd.DataFrame(
+        [
+            (loss, seed, "photos", score, area + 0.02 * seed * (loss == "infonce"))
+            for loss, score, area in (
+                ("remine", "largest", 0.9),
+                ("remine", "softmax", 0.7),
+                ("infonce", "largest", 0.8),
+            )
+            for seed in (0, 1)
+        ],
+        columns=["loss", "seed", "foreign", "score", "auroc"],
+    )
+    ledger = Ledger("07_out_of_distribution", "cpu", ["digits"])
+    ood.judge(ledger, "digits", scores, areas, "photos")
+    assert set(ledger.due()) == set(ledger.entries)
+    found = {key.removesuffix("@digits"): e["value"] for key, e in ledger.entries.items()}
+    assert found == pytest.approx(
+        {
+            "fig8.train-at-the-ideal": 1.5,
+            "fig8.test-alike": 0.5,
+            "fig8.foreign-rejected": 0.75,
+            "fig8.beats-max-softmax": 0.2,
+            "fig8.beats-infonce": 0.09,
+        }
+    )
+
+
 def test_critic_outputs_are_log_ratios():
     task = ImageTask(width=32)
     options = dict(seeds=1, batch=10, epochs=1, weight=0.1, device="cpu")

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,9 @@ import pytest
 
 from remi_lib import benchmark, sweep, tables
 from remi_lib.benchmark import Run
+from remi_lib.claims import Ledger
+from remi_lib.datasets import load_images
+from remi_lib.losses import LOSSES, split_name
 from remi_lib.paper import table2_long
 from remi_lib.store import cache_dir
 from remi_lib.tasks import ImageTask, Member
@@ -182,6 +187,181 @@ def test_table2_has_every_cell_and_never_a_zero_for_a_failure(results):
 def test_partly_failed_cell_says_so():
     row = {"value": 1.0, "low": 0.9, "high": 1.1, "failed": 1, "seeds": 5, "fate": "frozen"}
     assert tables.cell_text(row) == "1.000 ± 0.100; 1 of 5 frozen"
+
+
+ENTROPY = load_images("digits").entropy
+
+
+def made_up(**changes: dict) -> sweep.Results:
+    """All twelve losses in both benchmarks, two seeds, every number known.
+
+    MI is H(Y) less 0.3 for an original and less 0.1 for its twin, JS less 1/e; accuracy 0.8 and
+    0.9.  Seeds differ by 0.02 in both.  ``changes``: columns of a loss's runs in CLB.
+    """
+    summary, batches = [], []
+    runs = product(("slb", "clb"), LOSSES, (0, 1))
+    for number, (where, loss, seed) in enumerate(runs):
+        family, twin = split_name(loss)
+        low = 0.1 if twin else 1 / np.e if family == "js" else 0.3
+        statistics = {"joint": ENTROPY, "log_partition": 0.0, "row_term": 0.5}
+        row = {
+            **Run(ImageTask("digits", where), Member(loss, seed, 10), 1, 1e-3).columns(),
+            "run": number,
+            "accuracy": (0.9 if twin else 0.8) - 0.02 * seed,
+            "accuracy_batch_norm": 0.7,
+            **{f"{s}_{k}": v for s in ("train", "test") for k, v in statistics.items()},
+            "diverged_step": np.nan,
+            "first_term": "",
+            "frozen": False,
+            "seconds": 1.0,
+            "target": 0.0 if loss == "rejs" else np.nan,
+        }
+        row |= changes.get(loss, {}) if where == "clb" else {}
+        mi = np.nan if np.isfinite(row["diverged_step"]) else ENTROPY - low - 0.02 * seed
+        summary.append(row)
+        about = {"run": number, "benchmark": where, "loss": loss, "pairs": 10}
+        batches += [{**about, **statistics, "split": s, "mi": mi} for s in ("train", "test")]
+    empty = pd.DataFrame({"run": [0], "epoch": 0})
+    return sweep.Results(pd.DataFrame(summary), empty, pd.DataFrame(batches))
+
+
+DIVERGED = {"diverged_step": 0.0, "first_term": "product_term"}
+
+
+def lost(runs: pd.DataFrame, loss: str, seeds: Sequence[int]) -> None:
+    """Some seeds of a loss diverge, in both benchmarks."""
+    gone = (runs["loss"] == loss) & runs["seed"].isin(seeds)
+    runs.loc[gone, ["diverged_step", "first_term", "mi", "accuracy"]] = [
+        3.0,
+        "product_term",
+        np.nan,
+        np.nan,
+    ]
+
+
+def test_table2_by_hand():
+    """The mean of two seeds 0.02 apart, and t(1, 97.5%) = 12.706 times 0.01 around it."""
+    table = tables.table2(tables.per_run(made_up())).set_index(["benchmark", "loss", "quantity"])
+    mine = table.loc[("slb", "mine", "mi")]
+    assert mine["value"] == pytest.approx(ENTROPY - 0.31)
+    assert (mine["high"] - mine["low"]) / 2 == pytest.approx(0.12706, abs=1e-5)
+    assert (mine["paper"], mine["paper_ci"], mine["paper_dataset"]) == (2.300, 0.003, "cifar10")
+    assert mine["theory"] is None
+    assert table.loc[("clb", "renwj", "accuracy"), "value"] == pytest.approx(0.89)
+    assert table.loc[("clb", "renwj", "accuracy"), "paper"] == 0.831
+    assert tables.cell_text(mine) == f"{ENTROPY - 0.31:.3f} ± 0.127"
+
+
+def test_table2_averages_the_runs_that_trained_and_counts_the_others():
+    runs = tables.per_run(made_up())
+    third = runs[runs["seed"] == 1].assign(seed=2, mi=7.0, accuracy=0.1, frozen=True)
+    table = tables.table2(pd.concat([runs, third])).set_index(["benchmark", "loss", "quantity"])
+    row = table.loc[("clb", "mine", "mi")]
+    assert (row["failed"], row["seeds"], row["fate"]) == (1, 3, "frozen")
+    assert row["value"] == pytest.approx(ENTROPY - 0.31)  # not a mean with the 7 of a frozen run
+    assert tables.cell_text(row).endswith("± 0.127; 1 of 3 frozen")
+
+
+def test_one_survivor_is_no_interval_and_never_the_better_half():
+    runs = tables.per_run(made_up())
+    lost(runs, "nwj", [0])
+    table = tables.table2(runs)
+    row = table[(table["loss"] == "nwj") & (table["quantity"] == "mi")].iloc[0]
+    assert np.isnan(row["value"])
+    assert tables.cell_text(row) == "1 of 2 diverged at step 3 (product_term)"
+    block = table.set_index(["benchmark", "quantity", "loss"]).loc["slb"]
+    pair = [block.loc[("mi", loss)] for loss in ("nwj", "renwj")]
+    assert tables._better(pair, "mi", ENTROPY) == ["", "font-weight: bold; color: #D55E00"]
+
+
+@pytest.mark.parametrize(
+    ("original", "twin", "quantity", "css"),
+    [
+        ((2.0, 1.9, 2.1), (2.2, 2.15, 2.25), "mi", ["", "font-weight: bold; color: #D55E00"]),
+        ((2.0, 1.9, 2.1), (2.1, 2.0, 2.2), "mi", ["", "font-weight: bold"]),  # they overlap
+        ((2.3, 2.2, 2.4), (3.0, 2.9, 3.1), "mi", ["font-weight: bold; color: #D55E00", ""]),
+        ((0.9, 0.8, 1.0), (0.7, 0.6, 0.8), "accuracy", ["font-weight: bold", ""]),
+    ],
+)
+def test_the_better_half_is_nearer_the_truth_or_more_accurate(original, twin, quantity, css):
+    columns = ("value", "low", "high")
+    rows = [dict(zip(columns, x, strict=True), failed=0, seeds=5) for x in (original, twin)]
+    assert tables._better(rows, quantity, np.log(10)) == css
+
+
+def test_styled_table2_shows_ours_theory_and_paper():
+    runs = tables.per_run(made_up())
+    lost(runs, "tuba", [0, 1])
+    optima = tables.theory(runs)
+    shown = tables.styled_table2(tables.table2(runs, optima), "digits", "slb")
+    frame, html = shown.data, shown.to_html()
+    ours, paper = "ours, digits", "paper, CIFAR-10"
+    assert frame.loc["MINE", ("MI (nats)", ours, "regularised")] == f"{ENTROPY - 0.11:.3f} ± 0.127"
+    assert frame.loc["JS", ("MI (nats)", "theory", "original")] == f"{np.log(10) - 1 / np.e:.3f}"
+    assert frame.loc["JS", ("MI (nats)", paper, "original")] == "1.944 ± 0.039"
+    assert frame.loc["JS", ("accuracy", paper, "regularised")] == "0.842 ± 0.004"
+    assert frame.loc["TUBA", ("accuracy", ours, "original")] == "diverged at step 3 (product_term)"
+    assert ("accuracy", "theory", "original") not in frame.columns
+    assert f"SLB, H(Y) = {ENTROPY:.3f} nats" in html
+    without = tables.styled_table2(tables.table2(runs), "digits", "slb").data
+    assert set(without["MI (nats)", "theory", "original"]) == {""}
+
+
+def test_theory_is_the_closed_form_where_there_is_one(results):
+    """SLB: log K for every bound at its optimum, JS low by 1/e; CLB: InfoNCE below log B."""
+    optima = tables.theory(tables.per_run(results))
+    assert len(optima) == 24
+    for family in ("mine", "infonce", "nwj", "tuba", "remine"):
+        assert optima["digits", "slb", family] == pytest.approx(np.log(10), abs=1e-3)
+    assert optima["digits", "slb", "js"] == pytest.approx(np.log(10) - 1 / np.e, abs=1e-4)
+    assert optima["digits", "clb", "tuba"] < optima["digits", "clb", "nwj"] < np.log(10)
+    free = tables.theory(tables.per_run(results).query("loss == 'nwj'"), nonnegative=False)
+    assert free["digits", "clb", "nwj"] > optima["digits", "clb", "nwj"] + 0.1
+
+
+def test_a_diverged_run_guesses_and_is_infinitely_wrong():
+    runs = tables.per_run(made_up(nwj=DIVERGED))
+    gone = (runs["loss"] == "nwj") & (runs["benchmark"] == "clb")
+    accuracy, error = tables.accuracy_or_guess(runs), tables.mi_error(runs)
+    assert accuracy[gone].tolist() == [0.1, 0.1]
+    assert accuracy[~gone].min() == pytest.approx(0.78)
+    assert error[gone].tolist() == [np.inf, np.inf]
+    assert error[runs["loss"] == "remine"].tolist() == pytest.approx([0.1, 0.12] * 2)
+    assert tables.failed(runs).sum() == 2
+    assert runs[gone].apply(tables.fate, axis=1).unique() == ["diverged at step 0 (product_term)"]
+
+
+def test_claims_of_notebook_4_by_hand():
+    main = made_up(nwj=DIVERGED, smile={"frozen": True}, remine={"accuracy": 0.75})
+    runs = tables.per_run(main)
+    optima = pd.Series(
+        ENTROPY - 0.31, runs.drop_duplicates(tables.CELL).set_index(tables.CELL).index
+    )
+    ledger = Ledger("04_benchmark", "cpu", ["digits"])
+    tables.judge_table2(ledger, main, main, optima)
+    assert set(ledger.due()) == set(ledger.entries)
+    found = {key.removesuffix("@digits"): e for key, e in ledger.entries.items()}
+    value = {key: entry["value"] for key, entry in found.items()}
+    assert value["table2.slb.mine.mi"] == pytest.approx(0.2)
+    assert value["table2.slb.js.mi"] == pytest.approx(1 / np.e - 0.1, abs=1e-6)
+    assert value["table2.slb.tuba.accuracy"] == pytest.approx(0.1)
+    # A diverged original is infinitely far, and its accuracy that of a guess.
+    assert found["table2.clb.nwj.mi"]["verdict"] == "holds"
+    assert value["table2.clb.nwj.mi"] == "inf"
+    assert value["table2.clb.nwj.accuracy"] == pytest.approx(0.89 - 0.1)
+    fails = {f: value[f"table2.clb.{f}.fails"] for f in ("smile", "nwj", "tuba")}
+    assert fails == {"smile": 1, "nwj": 1, "tuba": 0}
+    assert value["table2.clb.nwj.rescued"] == 0
+    assert value["table2.clb.nwj.competitive"] == pytest.approx(0.1)
+    assert value["table2.slb.nwj.beats-infonce"] == 0
+    # The worst a penalty did: MINE in CLB, 0.8 to 0.75 and 0.78 to 0.75.
+    assert value["table2.harmless"] == pytest.approx((0.05 + 0.03) / 2)
+    # JS reads H(Y) - 1/e - 0.01, and H(Y) at T + 1.
+    assert value["quirk1.js-low-by-1/e"] == pytest.approx(-0.01)
+    assert value["quirk1.js-read-at-t+1"] == pytest.approx(0, abs=1e-6)
+    assert value["quirk2.rejs-target"] == 0  # its own runs as the other target's
+    # InfoNCE is 0.31 from H(Y) and on average 0.01 from what we called its optimum.
+    assert value["quirk7.clb-ceiling.infonce"] == pytest.approx(0.3)
 
 
 def test_paired_differences(results):

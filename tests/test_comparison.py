@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import io
+import json
+import sys
+from importlib.metadata import version
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +18,7 @@ from remi_lib.distributions import BENCHMARK, bivariate, overlapping_intervals, 
 from remi_lib.estimate import estimate_mi
 from remi_lib.losses import FAMILIES, make_loss
 from remi_lib.report import write_block
+from remi_lib.store import figures_dir
 
 from .conftest import ROOT
 
@@ -115,6 +121,111 @@ def test_absent_packages_are_said_to_be_absent(monkeypatch):
     trials._bmi_process.cache_clear()
     row = trials.trial(bivariate(0.5), "bmi MINE", 100, 0)
     assert row["note"] == "not installed (REMI_BMI_PYTHON)"
+
+
+class Elsewhere:
+    """benchmark-mi's process: notes what it was asked and answers with its lines."""
+
+    def __init__(self, *answers: str) -> None:
+        self.stdin, self.stdout = io.StringIO(), io.StringIO("".join(answers))
+
+
+def test_a_row_of_another_process_counts_its_time(monkeypatch):
+    answer = json.dumps({"value": 0.25, "seconds": 1000.0}) + "\n"
+    process = Elsewhere(answer, answer)
+    monkeypatch.setattr(trials, "_bmi_process", lambda: process)
+    row = trials.trial(bivariate(0.5), "bmi InfoNCE", 50, 0)
+    assert (row["value"], row["note"]) == (0.25, "")
+    assert 1000 <= row["seconds"] < 1010
+    trials.trial(bivariate(0.5), "bmi MINE", 50, 0)
+    asked = [json.loads(line)["method"] for line in process.stdin.getvalue().splitlines()]
+    assert asked == ["bmi InfoNCE", "bmi MINE"]
+    row = trials.trial(bivariate(0.5), "bmi MINE", 50, 0)
+    assert row["note"] == "its process died"
+    assert np.isnan(row["value"])
+
+
+def test_versions_are_of_what_a_method_rests_on(monkeypatch):
+    monkeypatch.delenv("REMI_BMI_PYTHON", raising=False)
+    assert trials.versions("estimate_mi") == {"torch": version("torch")}
+    assert trials.versions("bmi MINE") == {"benchmark-mi": "not installed"}
+    monkeypatch.setenv("REMI_BMI_PYTHON", sys.executable)
+    assert trials.versions("bmi MINE") == {"benchmark-mi": trials.BMI}
+    monkeypatch.setitem(trials.PACKAGES, "infomeasure KSG", ("no-such-package",))
+    assert trials.versions("infomeasure KSG") == {"no-such-package": "not installed"}
+
+
+ERRORS = {"estimate_mi": 0.1, "scikit-learn kNN": 0.3, "ReMINE": 0.1, "MINE": 0.4}
+
+
+def made_up_trial(distribution, method, n, seed, loss="remine", weight=None, **_) -> dict:
+    """What an estimator would say: the truth plus its error, a little more for MINE's losses."""
+    error = ERRORS[method] + 0.3 * (loss == "mine") - 0.05 * (weight == 1.0)
+    runs = made_up({method: [error] * (seed + 1)}, distribution.name, distribution.mi)
+    return {**runs.iloc[-1].to_dict(), "samples": n}
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path) -> None:
+    """Two methods, two distributions, no training; a README of its own."""
+    few = [bivariate(0.5), bivariate(0.9)]
+    monkeypatch.setattr(trials, "trial", made_up_trial)
+    monkeypatch.setattr(trials, "METHODS", dict.fromkeys(["estimate_mi", "scikit-learn kNN"]))
+    for name in ("DEVELOPMENT", "BENCHMARK"):
+        monkeypatch.setattr(comparison, name, few)
+    monkeypatch.setattr("remi_lib.report.project_root", lambda: tmp_path)
+    (tmp_path / "README.md").write_text("<!-- estimators: x -->\n<!-- /estimators -->\n")
+
+
+def test_compare_publishes_runs_tables_figure_and_readme(quick, tmp_path, capsys):
+    comparison.main(["compare"])
+    printed = capsys.readouterr().out.splitlines()[-2:]
+    assert [line.split()[-1] for line in printed] == ["ahead", "ahead"]
+    folder = figures_dir("cpu") / "estimators"
+    runs = pd.read_csv(folder / "comparison_runs.csv")
+    assert len(runs) == 2 * 2 * comparison.COMPARISON["seeds"]
+    assert set(runs["samples"]) == {2000}
+    standing = pd.read_csv(folder / "standing.csv")
+    assert standing["verdict"].tolist() == ["ahead", "ahead"]
+    assert standing["difference"].tolist() == pytest.approx([-0.2, -0.2], abs=1e-5)
+    readme = (tmp_path / "README.md").read_text()
+    assert "ahead on 2 distributions, level on 0 and behind on 0" in readme
+    assert "| +0.100 ± 0.000 | +0.300 ± 0.000 | ahead |" in readme
+    assert (folder / "comparison.png").stat().st_size > 10_000
+    again = comparison.compare()
+    assert capsys.readouterr().out.count("from the cache") == 6
+    assert again["verdict"].tolist() == ["ahead", "ahead"]
+
+
+def test_choose_ranks_every_candidate(quick, monkeypatch):
+    names = ["ReMINE", "MINE", "ReMINE, λ=1"]
+    chosen = [c for c in comparison.candidates() if c[0] in names]
+    monkeypatch.setattr(comparison, "candidates", lambda: iter(chosen))
+    table = comparison.choose(workers=1)
+    assert table["candidate"].tolist() == ["ReMINE, λ=1", "ReMINE", "MINE"]
+    assert table["error"].tolist() == pytest.approx([0.05, 0.1, 0.4])
+    assert table["difference"].tolist() == pytest.approx([-0.05, 0, 0.3])
+    runs = pd.read_csv(figures_dir("cpu") / "estimators" / "choice_runs.csv")
+    assert runs.groupby("candidate").size().to_dict() == dict.fromkeys(names, 4)
+
+
+def test_picture_shows_the_errors_of_its_summary():
+    runs = pd.concat(
+        [
+            made_up({"estimate_mi": [0.1, 0.3], "a": [1.0, 1.0], "b": [np.nan] * 2}, "x"),
+            made_up({"estimate_mi": [-0.2, -0.2], "a": [0.5, 0.5], "b": [np.nan] * 2}, "y"),
+        ]
+    )
+    figure = comparison.picture(comparison.summarize(runs))
+    left, right = figure.axes
+    dots = {line.get_label(): line for line in left.lines if line.get_label()[0] != "_"}
+    assert list(dots) == ["estimate_mi", "a"]  # b has no number to show
+    assert dots["estimate_mi"].get_xdata() == pytest.approx([0.2, -0.2])
+    assert dots["a"].get_xdata() == pytest.approx([1.0, 0.5])
+    assert [t.get_text() for t in left.get_yticklabels()] == ["x (1.00)", "y (1.00)"]
+    assert right.lines[0].get_xdata() == pytest.approx([2.0, 2.0])
+    assert (left.get_xscale(), right.get_xscale()) == ("symlog", "log")
+    plt.close(figure)
 
 
 def test_the_committed_comparison_is_whole():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import tarfile
@@ -12,6 +13,7 @@ import pytest
 
 from remi_lib import download
 from remi_lib._torchvision import datasets as tv
+from remi_lib.datasets import load_images
 from remi_lib.download import DownloadError, fetch, unpack
 
 CONTENT = bytes(range(256)) * 4096
@@ -103,6 +105,32 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path):
     with pytest.raises(tarfile.TarError):
         unpack(path, "set")
     assert not (tmp_path / "escaped").exists()
+
+
+def test_mnist_comes_from_the_mirror_that_has_it(url, tmp_path, monkeypatch, capsys):
+    """The first mirror is dead; the second one's archive is unpacked beside it, once."""
+    Server.content = gzip.compress(b"images")
+    md5 = hashlib.md5(Server.content).hexdigest()
+    mirrors = ["http://127.0.0.1:9/", url.removesuffix("set.tar.gz")]
+    monkeypatch.setattr(tv.MNIST, "mirrors", mirrors)
+    monkeypatch.setattr(tv.MNIST, "resources", [("t10k-images-idx3-ubyte.gz", md5)])
+    for _ in range(2):
+        download.get("mnist", tmp_path)
+    plain = tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
+    assert plain.read_bytes() == b"images"
+    assert len(Server.ranges) == 1
+    assert "trying the next mirror" in capsys.readouterr().err
+
+
+def test_main_fetches_unpacks_and_counts(url, tmp_path, monkeypatch, capsys):
+    Server.content = archive(["cifar-10-batches-py/data_batch_1"])
+    monkeypatch.setenv("REMI_DATA", str(tmp_path))
+    monkeypatch.setattr(tv.CIFAR10, "url", url)
+    monkeypatch.setattr(tv.CIFAR10, "tgz_md5", hashlib.md5(Server.content).hexdigest())
+    monkeypatch.setattr(download, "load_images", lambda name: load_images("digits"))
+    assert download.main(["cifar10"]) == 0
+    assert (tmp_path / "cifar-10-batches-py" / "data_batch_1").exists()
+    assert "cifar10: 1437 + 360 images, verified" in capsys.readouterr().out
 
 
 def test_main_reports_what_could_not_be_had(tmp_path, monkeypatch, capsys):

@@ -11,9 +11,10 @@ import torch
 from scipy.stats import multivariate_normal
 
 from remi_lib import LOSSES, Scores, make_loss, off_diagonal, staircase
+from remi_lib.claims import Ledger
 from remi_lib.critics import ConcatCritic
 from remi_lib.datasets import TRANSFORMS, CorrelatedGaussian
-from remi_lib.losses import RIVALS, EmaMine, dv, flo, i_alpha, optimal_shift, tuba
+from remi_lib.losses import FAMILIES, RIVALS, EmaMine, dv, flo, i_alpha, optimal_shift, tuba
 from remi_lib.scores import with_head
 from remi_lib.tasks import Member, StaircaseTask, grid
 from remi_lib.training import train
@@ -263,6 +264,122 @@ def test_js_readings():
     assert table["raw JS"] == pytest.approx(-0.5)
     assert table["NWJ of T"] == pytest.approx(2 - math.exp(-0.9))
     assert table["NWJ of T + 1"] == pytest.approx(3 - math.exp(0.1))
+
+
+def test_levels_are_summarised_over_seeds_under_printed_names():
+    rows = [
+        {"name": name, "seed": seed, "true_mi": mi, "rmse": mi + seed, "bias": -mi}
+        for name in ("renwj", "NWJ, clipped")
+        for seed in (0, 1)
+        for mi in (2.0, 10.0)
+    ]
+    table = staircase.level_summary(pd.DataFrame(rows), "name", "rmse")
+    assert list(table.index) == ["ReNWJ", "NWJ, clipped"]
+    assert table.loc["ReNWJ"].to_dict() == {2.0: 2.5, 10.0: 10.5}
+    bias = staircase.level_summary(pd.DataFrame(rows), "name", "bias")
+    assert bias.loc["NWJ, clipped"].tolist() == [-2, -10]
+
+
+def test_smoothing_is_the_papers_average_and_forgets_other_members():
+    """Span 3 weighs a step half as much as the next one."""
+    terms = pd.concat([history([0.0, 4.0, 4.0]), history([8.0, 8.0, 8.0]).assign(member=1)])
+    ema = staircase.smoothed(terms, 3)["ema"].tolist()
+    assert ema == pytest.approx([0, 8 / 3, (4 + 4 / 2 + 0) / 1.75, 8, 8, 8])
+
+
+def test_lost_names_the_step_and_the_term():
+    gone = history([1.0] * 4).assign(member=1, loss="nwj", seed=3)
+    gone.loc[2:, "product_term"] = np.inf
+    back = history([1.0] * 4).assign(member=2, loss="tuba")
+    back.loc[1, "product_term"] = np.inf  # recovers, so it is not lost
+    found = staircase.lost(pd.concat([history([1.0] * 4), gone, back], ignore_index=True))
+    assert found.to_dict("records") == [
+        {"loss": "nwj", "seed": 3, "step": 2.0, "first_term": "product_term"}
+    ]
+
+
+def test_remembered_oracle_is_the_oracle_seed_by_seed():
+    task = StaircaseTask((0.5,), each=4, dim=2)
+    members = grid(loss=["mine", "nwj"], seed=[0], batch=16)
+    found = staircase.cached_oracle("o", task, members).terms
+    pd.testing.assert_frame_equal(found, staircase.oracle(task, members).terms)
+    pd.testing.assert_frame_equal(staircase.cached_oracle("o", task, members).terms, found)
+    other = staircase.cached_oracle("o", task, grid(loss=["mine", "nwj"], seed=[1], batch=16))
+    assert not np.allclose(other.terms["mi"], found["mi"])
+
+
+def errors_table(**rmse: float) -> pd.DataFrame:
+    """Errors of the twelve losses at 2 and 10 nats, two seeds that differ by 0.02.
+
+    RMSE 1 and SD 0.5 unless told; the bias is its negative RMSE.
+    """
+    rows = [
+        (loss, seed, mi, -rmse.get(loss, 1.0), 0.5, rmse.get(loss, 1.0) + 0.02 * seed)
+        for loss in LOSSES
+        for seed in (0, 1)
+        for mi in (2.0, 10.0)
+    ]
+    return pd.DataFrame(rows, columns=["loss", "seed", "true_mi", "bias", "sd", "rmse"])
+
+
+def test_gains_are_paired_by_seed_and_a_lost_original_is_infinitely_worse():
+    table = errors_table(mine=3.0, remine=1.0, nwj=np.inf, tuba=np.inf, retuba=np.inf)
+    table.loc[(table["loss"] == "mine") & (table["true_mi"] == 10), "rmse"] += 1
+    gains = staircase.differences(table, "rmse")
+    assert list(gains) == list(FAMILIES)
+    assert gains["mine"].to_dict() == pytest.approx({0: 2.5, 1: 2.5})  # mean over levels
+    assert gains["nwj"].tolist() == [np.inf, np.inf]
+    assert gains["tuba"].tolist() == [0, 0]  # both worthless
+
+
+def judged(learned: pd.DataFrame) -> dict[str, dict]:
+    """Notebook 6's ledger on made-up errors: what the other tables hold is the same every time."""
+    readings = pd.concat(
+        pd.DataFrame({"loss": loss, "seed": [0, 1], "true_mi": 10.0, "rmse": rmse, "reading": name})
+        for loss, name, rmse in (
+            ("js", "NWJ of T + 1", 1.5),
+            ("rejs", "NWJ of T + 1", 1.0),
+            ("js", "raw JS", 12.0),
+        )
+    )
+    extra = pd.DataFrame({"name": "NWJ, clipped", "seed": [0, 1], "true_mi": 10.0, "rmse": 1.75})
+    terms = pd.concat(history([1.0, 1.0]).assign(seed=s, joint_term=-0.2 - s) for s in (0, 1))
+    exact = errors_table(nwj=4.0, remine=0.25)
+    ledger = Ledger("06_gaussian_staircase", "cpu", ["staircase_small"])
+    errors_of = {"learned": learned, "oracle": exact, "js": readings, "extra": extra}
+    bent = errors_table(smile=2.0)
+    staircase.judge(ledger, "staircase_small", {**errors_of, "bent": bent}, terms, batch=10_000)
+    assert set(ledger.due()) == set(ledger.entries)
+    return {key.split("@")[0].removeprefix("fig7."): e for key, e in ledger.entries.items()}
+
+
+def test_claims_of_notebook_6_by_hand():
+    learned = errors_table(mine=6.0, remine=2.0, renwj=1.25)
+    learned.loc[learned["loss"] == "smile", "sd"] = 0.5 * math.e
+    found = judged(learned)
+    value = {key: entry["value"] for key, entry in found.items()}
+    assert value["mine.rmse"] == pytest.approx(4)
+    assert value["js.rmse"] == 0
+    assert value["smile.sd-at-the-top"] == pytest.approx(1)  # log of the ratio
+    assert value["mine.rmse-at-the-top"] == pytest.approx(6.01)
+    assert value["cubic.smile"] == pytest.approx(1)
+    assert value["cubic.nwj"] == 0
+    # InfoNCE reads 10 - 1 = 9 of log 10000 = 9.21 nats.
+    assert value["infonce.saturates"] == pytest.approx(9 / math.log(10_000), abs=1e-6)
+    assert found["infonce.saturates"]["verdict"] == "holds"
+    assert value["js.raw-curve-is-negative"] == pytest.approx(-1.0)  # mean of -0.5 and -1.5
+    assert value["js.same-reading"] == pytest.approx(0.5)
+    assert value["nwj.failure-is-the-bounds"] == pytest.approx(4.01)
+    assert value["remine.gap-is-the-trainings"] == pytest.approx(-1.75)
+    assert value["clip-alone.nwj"] == pytest.approx(1.75 - 1.26)
+
+
+def test_a_diverged_original_is_evidence_for_its_twin():
+    learned = errors_table(nwj=np.inf)
+    learned.loc[learned["loss"] == "nwj", ["bias", "sd"]] = np.nan
+    found = judged(learned)
+    for key in ("nwj.rmse", "nwj.sd-at-the-top"):
+        assert (found[key]["value"], found[key]["verdict"]) == ("inf", "holds")
 
 
 @pytest.mark.parametrize(
