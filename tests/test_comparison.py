@@ -6,6 +6,7 @@ import inspect
 import io
 import json
 import sys
+from functools import cache
 from importlib.metadata import version
 
 import matplotlib.pyplot as plt
@@ -133,7 +134,7 @@ class Elsewhere:
 def test_a_row_of_another_process_counts_its_time(monkeypatch):
     answer = json.dumps({"value": 0.25, "seconds": 1000.0}) + "\n"
     process = Elsewhere(answer, answer)
-    monkeypatch.setattr(trials, "_bmi_process", lambda: process)
+    monkeypatch.setattr(trials, "_bmi_process", cache(lambda: process))
     row = trials.trial(bivariate(0.5), "bmi InfoNCE", 50, 0)
     assert (row["value"], row["note"]) == (0.25, "")
     assert 1000 <= row["seconds"] < 1010
@@ -141,8 +142,15 @@ def test_a_row_of_another_process_counts_its_time(monkeypatch):
     asked = [json.loads(line)["method"] for line in process.stdin.getvalue().splitlines()]
     assert asked == ["bmi InfoNCE", "bmi MINE"]
     row = trials.trial(bivariate(0.5), "bmi MINE", 50, 0)
-    assert row["note"] == "its process died"
+    assert "bmi MINE: the process of REMI_BMI_PYTHON died" in row["note"]
     assert np.isnan(row["value"])
+    assert trials._bmi_process.cache_info().currsize == 0  # the next request starts a new one
+
+
+def test_an_error_over_there_is_a_note_and_no_end(monkeypatch):
+    process = Elsewhere(json.dumps({"error": "ValueError: too few"}) + "\n")
+    monkeypatch.setattr(trials, "_bmi_process", cache(lambda: process))
+    assert trials.trial(bivariate(0.5), "bmi MINE", 50, 0)["note"] == "ValueError: too few"
 
 
 def test_versions_are_of_what_a_method_rests_on(monkeypatch):
