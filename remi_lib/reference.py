@@ -69,9 +69,10 @@ def _index() -> str:
 def _entries() -> Iterator[str]:
     for name in modules():
         summary = (import_module(name).__doc__ or "").partition("\n")[0]
-        summary = re.sub(r":\w+:`~?([^`]+)`", r"\1", summary)  # a role of reStructuredText
+        summary = re.sub(r":\w+:`~?([^`]+)`", r"\1", escape(summary))  # a role of reStructuredText
+        summary = re.sub(r"`+([^`]+)`+", r"<code>\1</code>", summary)
         link = f"{name.replace('.', '/')}.html"
-        yield f'<dt><a href="{link}">{name}</a></dt><dd>{escape(summary)}</dd>'
+        yield f'<dt><a href="{link}">{name}</a></dt><dd>{summary}</dd>'
 
 
 PAGE = """<!doctype html>
