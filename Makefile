@@ -41,7 +41,7 @@ all: $(DONE) $(REPORT) $(PAGES) ## rebuild every artifact of the profile (PROFIL
 env: $(STAMP) ## set up .venv with the pinned packages
 
 $(STAMP): requirements.txt constraints.txt pyproject.toml
-	@echo "setting up $(VENV) (about two minutes)"
+	@echo "setting up $(VENV) (about a minute)"
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt $(PIP_OPTIONS) -r requirements.txt
 	$(PY) -m pip install -q --disable-pip-version-check --no-deps -e .

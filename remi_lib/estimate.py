@@ -222,8 +222,8 @@ def _warnings(reading: Reading, fitted: Fitted, plan: Training) -> Iterator[str]
     if gap > 0.1 + 0.25 * max(fitted.held_out, 0.0):
         yield (
             f"over-fitting: the critics read {fitted.training:.2f} nats on their training pairs "
-            f"and {fitted.held_out:.2f} on held-out ones; the true MI is likely to be larger than "
-            "the estimate, more samples or fewer columns would tell"
+            f"and {fitted.held_out:.2f} on those that decide when to stop; the true MI is likely "
+            "to be larger than the estimate, more samples or fewer columns would tell"
         )
     if fitted.unfinished:
         yield f"the critics were still improving at step {plan.steps}; raise steps"

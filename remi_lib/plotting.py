@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from remi_lib.claims import DATASETS
 from remi_lib.intervals import Estimate
 from remi_lib.losses import FAMILIES, LOSSES, families_of, make_loss, split_name, title
 
@@ -367,7 +368,7 @@ def _dot(ax: Axes, row: pd.Series, y: float, hue: str, filled: bool) -> None:
         ax.plot(row["theory"], y, "|", color="0.3", ms=9)
     if not np.isfinite(row["value"]):
         options: dict[str, Any] = {"color": hue, "fontsize": "xx-small", "va": "center"}
-        ax.text(0.12, y, row["fate"].split(" (")[0], transform=ax.get_yaxis_transform(), **options)
+        ax.text(0.12, y, row["fate"], transform=ax.get_yaxis_transform(), **options)
         return
     ax.plot([row["low"], row["high"]], [y, y], color=hue, lw=1.2)
     ax.plot(row["value"], y, "o", color=hue, ms=5, mfc=hue if filled else "white")
@@ -464,8 +465,9 @@ def galleries(sets: Mapping[str, Tensor], count: int, peak: int) -> Figure:
     for ax, (name, images) in zip(axes.flat, sets.items(), strict=True):
         row = images[:count].permute(2, 0, 3, 1).flatten(1, 2).numpy() / peak
         ax.imshow(row.squeeze(-1) if row.shape[-1] == 1 else row, cmap="gray_r", vmin=0, vmax=1)
-        ax.set_ylabel(name, rotation=0, ha="right", va="center", labelpad=14)
-        ax.set(xticks=[], yticks=[])
+        ax.set(xticks=[])
+        ax.set_yticks([row.shape[0] / 2], [name])
+        ax.tick_params(length=0)
         sns.despine(ax=ax, left=True, bottom=True)
     return figure
 
@@ -484,11 +486,15 @@ def ratio_histograms(pairs: pd.DataFrame, ideal: float) -> Figure:
                 weights = np.full(len(values), 1 / len(own))
                 ax.hist(values, bins, weights=weights, color=hue, alpha=0.7, label=label)
         reference_x(ax, ideal)
-        ax.set(xscale="log", yscale="log", title=name, xlabel="$e^T$", ylabel="share of pairs")
+        ax.set(xscale="log", yscale="log", title=name)
         ax.legend(loc="upper right", fontsize="x-small")
-        ax.label_outer()
     for ax in axes[len(names) :]:
         ax.remove()
+    for i, ax in enumerate(axes[: len(names)]):
+        ax.set_ylabel("share of pairs" if i % 3 == 0 else "")
+        last = i + 3 >= len(names)  # of its column
+        ax.set_xlabel("$e^T$ (ends: all beyond)" if last else "")
+        ax.tick_params(labelbottom=last)
     return figure
 
 
@@ -524,7 +530,7 @@ def stops(table: pd.DataFrame, entropies: Mapping[str, float]) -> Figure:
         hues = [colour(loss) for loss in block["loss"]]
         ax.scatter(block["paper"], block.index, marker="D", s=30, color=hues, label="published")
         reference_x(ax, truth, "H(Y)")
-        ax.set(xlabel="MI (nats)", title=name, ylim=(len(block) - 0.5, -0.5))
+        ax.set(xlabel="MI (nats)", title=DATASETS[name], ylim=(len(block) - 0.5, -0.5))
         ax.set_yticks(block.index, name_of(block["loss"]))
-    axes[0].legend(fontsize="x-small", loc="lower left")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
