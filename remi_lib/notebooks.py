@@ -190,7 +190,10 @@ def _sources(root: Path, name: str, profile: str) -> tuple[Path, Path]:
 
 
 def _write_manifest(name: str, profile: str, values: dict[str, Any], started: float) -> None:
-    """What ran, where and how long; ``computed`` results are new, also those of a neighbour."""
+    """What ran, where and how long; ``computed`` results were new, also those of a neighbour.
+
+    Where all came from the cache, the time is kept of the run that computed them.
+    """
     import torch
 
     from remi_lib.training import resolve_device
@@ -208,7 +211,11 @@ def _write_manifest(name: str, profile: str, values: dict[str, Any], started: fl
         "torch": torch.__version__,
         "parameters": values,
     }
-    write_json(manifest, figures_dir(profile) / "manifest" / f"{name}.json")
+    path = figures_dir(profile) / "manifest" / f"{name}.json"
+    former = json.loads(path.read_text()) if path.exists() else {}
+    if not manifest["computed"] and former.get("parameters") == values:
+        manifest |= {key: former[key] for key in ("seconds", "computed") if key in former}
+    write_json(manifest, path)
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def waiting(ledger: pd.DataFrame) -> pd.DataFrame:
 def manifest(profile: str) -> pd.DataFrame:
     """What ran: a row per notebook with its wall time, device, versions and date.
 
-    ``computed`` is how many results were new; a notebook with none read them from the cache.
+    ``seconds`` are those of the last run that computed something, ``computed`` counts what.
     """
     files = sorted((figures_dir(profile) / "manifest").glob("*.json"))
     rows = [json.loads(path.read_text()) for path in files]

@@ -188,6 +188,20 @@ def test_refresh_strips_what_papermill_adds(toy):
     assert str(toy) not in json.dumps(found)
 
 
+def test_a_manifest_keeps_the_time_of_what_was_computed(toy):
+    path = notebooks.figures_dir("cpu") / "manifest" / "01_toy.json"
+    notebooks.main(["run", "01_toy"])
+    first = json.loads(path.read_text())
+    assert first["computed"] == 0
+    path.write_text(json.dumps({**first, "seconds": 99.0, "computed": 7}))
+    notebooks.main(["run", "01_toy"])
+    kept = json.loads(path.read_text())
+    assert (kept["seconds"], kept["computed"]) == (99.0, 7)
+    (toy / "params" / "cpu" / "01_toy.yaml").write_text("steps: 6\n")
+    notebooks.main(["run", "01_toy"])
+    assert json.loads(path.read_text())["seconds"] < 99
+
+
 def test_refresh_does_not_overwrite_an_edit(toy, capsys):
     notebooks.main(["run", "01_toy"])
     path = toy / "notebooks" / "01_toy.ipynb"
