@@ -115,7 +115,7 @@ def _reading(run: pd.Series, joint, log_partition, row_term, pairs=None) -> floa
         weight = np.ones_like(joint) if pairs is None else pairs
         return float(np.average(joint - second, weights=weight))
     bound = make_loss(family, mi_shift=run["mi_shift"]).bound
-    first, second = (torch.as_tensor(np.atleast_1d(x)) for x in (joint, second))
+    first, second = (torch.tensor(np.atleast_1d(x)) for x in (joint, second))
     return micro(bound, first, second, None if pairs is None else torch.as_tensor(pairs)).item()
 
 
@@ -257,7 +257,7 @@ def cell_text(row: Mapping) -> str:
 
 
 def styled_table2(table: pd.DataFrame, dataset: str, benchmark: str):
-    """One block of Table 2 for display: ours | theory | paper, original and regularised.
+    """One block of Table 2 for display: ours | theory | paper | difference from the paper.
 
     Bold marks the better of an original and its regularised twin; colour where their intervals
     do not overlap, as in the paper.
@@ -285,6 +285,9 @@ def styled_table2(table: pd.DataFrame, dataset: str, benchmark: str):
                 text.setdefault((heading, f"paper, {paper_name}", kind), {})[title(family)] = (
                     published
                 )
+                ahead = row["value"] - row["paper"]
+                shown = "" if np.isnan(ahead) else f"{ahead:+.3f}"
+                text.setdefault((heading, "difference", kind), {})[title(family)] = shown
     frame = pd.DataFrame(text)
     marks = pd.DataFrame(css).reindex_like(frame).astype(object).fillna("")
     return frame.style.apply(lambda _: marks, axis=None).set_caption(
