@@ -33,9 +33,8 @@ def checkout(folder: Path) -> Path:
         check=True,
     ).stdout.split()
     for name in names:
-        made = (
-            name.startswith("figures/") and "/estimators/" not in name
-        )  # `make compare` made those
+        # What `make compare` made is an input, everything else in figures/ is made here.
+        made = name.startswith("figures/") and "/estimators/" not in name
         if not made and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
