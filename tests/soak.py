@@ -70,15 +70,21 @@ def main() -> int:
             return 1
         length = time.perf_counter() - started
         print(f"undisturbed: {length:.0f} s, {len(tables(calm))} tables", flush=True)
-        for kill in range(KILLS):
+        kills = 0
+        while kills < KILLS:
             run = make(rough)
             wait = chance.uniform(0.5, 0.3 * length)
             try:
-                run.wait(wait)
+                if run.wait(wait):
+                    print("a run failed:", (rough / "make.log").read_text()[-2000:])
+                    return 1
+                print("finished before the next kill; starting afresh", flush=True)
+                shutil.rmtree(rough / "build")
             except subprocess.TimeoutExpired:
-                os.killpg(run.pid, SIGNALS[kill % 3])
+                os.killpg(run.pid, SIGNALS[kills % 3])
                 run.wait()
-            print(f"kill {kill + 1}: {SIGNALS[kill % 3].name} after {wait:.1f} s", flush=True)
+                kills += 1
+                print(f"kill {kills}: {SIGNALS[kills % 3 - 1].name} after {wait:.1f} s", flush=True)
         if make(rough).wait():
             print("the last run failed:", (rough / "make.log").read_text()[-2000:])
             return 1
