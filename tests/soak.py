@@ -3,7 +3,7 @@
 Two copies of the checkout rebuild the tiny profile: one undisturbed, one killed KILLS times (the
 whole process group, by SIGINT, SIGTERM and SIGKILL in turn) before a last, plain `make all`.
 A third copy is rebuilt by two `make all` at once.
-Afterwards every CSV must be the same byte for byte.
+Afterwards every CSV must be the same to the last digit, but for what a clock said.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = int(os.environ.get("KILLS", "20"))
@@ -56,8 +58,14 @@ def make(folder: Path) -> subprocess.Popen:
         )
 
 
-def tables(folder: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in (folder / "figures" / "tiny").glob("*.csv")}
+def tables(folder: Path) -> dict[str, str]:
+    """Every table as text, without what a clock said."""
+    found = {}
+    for path in (folder / "figures" / "tiny").glob("*.csv"):
+        if path.name != "throughput.csv":
+            columns = pd.read_csv(path, dtype=str)
+            found[path.name] = columns.drop(columns="seconds", errors="ignore").to_csv()
+    return found
 
 
 def main() -> int:
