@@ -18,8 +18,8 @@ STORIES := $(filter-out $(LATE),$(NAMES))
 DONE := $(filter-out $(OUT)/11_report.ipynb,$(NAMES:%=$(OUT)/%.ipynb))
 REPORT := $(OUT)/11_report.ipynb
 # What notebooks are made with; how pages look is none of it.
-LIB := $(filter-out remi_lib/pages.py,$(wildcard remi_lib/*.py remi_lib/data/*.csv \
-	remi_lib/data/claims/*.yaml))
+LIB := $(filter-out remi_lib/replication/pages.py,$(shell find remi_lib -name "*.py") \
+	$(wildcard remi_lib/data/*.csv remi_lib/data/claims/*.yaml))
 PAGES := $(OUT)/pages.done
 # Two single-threaded processes beat two threads on two cores; libraries that ask get one.
 export OMP_NUM_THREADS ?= 1
@@ -50,21 +50,21 @@ $(STAMP): requirements.txt constraints.txt pyproject.toml
 
 $(DONE): $(OUT)/%.ipynb: notebooks/%.ipynb params/$(PROFILE)/%.yaml $(LIB) | $(STAMP)
 	@echo "$* ($(PROFILE))"
-	@$(PY) -m remi_lib.notebooks run $* --profile $(PROFILE)
+	@$(PY) -m remi_lib.replication.notebooks run $* --profile $(PROFILE)
 
 $(OUT)/05_lambda_sweep.ipynb: $(OUT)/04_benchmark.ipynb
 $(OUT)/10_findings.ipynb: $(STORIES:%=$(OUT)/%.ipynb) $(OUT)/05_lambda_sweep.ipynb
 
 $(REPORT): notebooks/11_report.ipynb params/$(PROFILE)/11_report.yaml $(DONE)
 	@echo "11_report ($(PROFILE))"
-	@$(PY) -m remi_lib.notebooks run 11_report --profile $(PROFILE)
+	@$(PY) -m remi_lib.replication.notebooks run 11_report --profile $(PROFILE)
 
 html: $(PAGES) ## notebooks as web pages in figures/<profile>/html, docstrings in figures/reference
 
-$(PAGES): $(DONE) $(REPORT) remi_lib/pages.py $(wildcard remi_lib/data/pages/*)
+$(PAGES): $(DONE) $(REPORT) remi_lib/replication/pages.py $(wildcard remi_lib/data/pages/*)
 	@echo "pages ($(PROFILE))"
-	@$(PY) -m remi_lib.pages --profile $(PROFILE)
-	@$(PY) -m remi_lib.reference
+	@$(PY) -m remi_lib.replication.pages --profile $(PROFILE)
+	@$(PY) -m remi_lib.replication.reference
 	@touch $@
 
 # `make drift` is `make build/cpu/01_drift.ipynb`.
@@ -77,7 +77,7 @@ $(foreach name,$(NAMES),$(eval $(call alias,$(name))))
 test: lint unit check ## static checks, unit tests, then nbval, then the numbers
 
 unit: $(STAMP) ## unit tests, notebook and parameter contracts; line coverage of the library
-	$(PY) -m pytest tests --ignore=tests/test_artifacts.py -n $(JOBS) --dist loadfile \
+	$(PY) -m pytest tests --ignore=tests/repository/test_artifacts.py -n $(JOBS) --dist loadfile \
 		--cov=remi_lib --cov-report=term:skip-covered --cov-fail-under=90
 
 check: $(STAMP) ## nbval: run the committed notebooks and compare them and their numbers
@@ -85,26 +85,26 @@ check: $(STAMP) ## nbval: run the committed notebooks and compare them and their
 	@echo "running every notebook; progress: tail -f build/check.log"
 	$(CHECKED) $(PY) -m pytest $(NBVAL) -n $(JOBS) --dist loadfile $(STORIES:%=notebooks/%.ipynb)
 	$(CHECKED) $(PY) -m pytest $(NBVAL) $(LATE:%=notebooks/%.ipynb)
-	$(PY) -m pytest tests/test_artifacts.py
+	$(PY) -m pytest tests/repository/test_artifacts.py
 
 bench: $(STAMP) ## speed of the engines against plain loops, measured in one run
-	$(PY) -m tests.bench
+	$(PY) -m tools.bench
 
 soak: $(STAMP) ## kill `make all` twenty times, and run two at once; compare with an undisturbed run
-	$(PY) -m tests.soak
+	$(PY) -m tools.soak
 
 data: $(STAMP) ## download CIFAR-10, CIFAR-100 and MNIST into data/, resumed and verified
-	$(PY) -m remi_lib.download
+	$(PY) -m remi_lib.replication.download
 
 refresh: all ## copy the executed notebooks into notebooks/ and the results into README.md
-	$(PY) -m remi_lib.notebooks refresh
-	$(PY) -m remi_lib.report
+	$(PY) -m remi_lib.replication.notebooks refresh
+	$(PY) -m remi_lib.replication.scoreboard
 
 lint: $(STAMP) ## ruff and mypy
 	$(VENV)/bin/ruff check -q . && $(VENV)/bin/ruff format -q --check . && $(VENV)/bin/mypy remi_lib
 
 reference: $(STAMP) ## API reference from the docstrings into figures/reference
-	$(PY) -m remi_lib.reference
+	$(PY) -m remi_lib.replication.reference
 
 # Other people's estimators: one beside the library, one that needs older versions in a place of
 # its own.  Nothing else in the project needs them.
@@ -116,10 +116,10 @@ build/bmi/.installed: requirements-bmi.txt
 
 compare: $(STAMP) build/bmi/.installed ## estimate_mi against public estimators, one run, half an hour
 	$(PY) -m pip install -q --disable-pip-version-check $(PIP_OPTIONS) --no-deps -r requirements-compare.txt
-	REMI_BMI_PYTHON=$(CURDIR)/$(BMI) $(PY) -m remi_lib.comparison compare
+	REMI_BMI_PYTHON=$(CURDIR)/$(BMI) $(PY) -m remi_lib.estimators.comparison compare
 
 choose: $(STAMP) ## the evidence for estimate_mi's defaults, half an hour
-	$(PY) -m remi_lib.comparison choose
+	$(PY) -m remi_lib.estimators.comparison choose
 
 lock: ## resolve requirements.txt afresh into constraints.txt
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

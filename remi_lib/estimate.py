@@ -5,8 +5,9 @@ seen none of it, neither in training nor in deciding when to stop.  Every sample
 critics of several seeds whose scores are averaged: the Donsker-Varadhan bound is concave in T, so
 the average critic's value is never below the average of the critics' values.
 
-The defaults rest on :mod:`remi_lib.comparison`: on distributions of known MI no regularised loss
-beats ReMINE beyond the interval of the difference, and columns need taming against heavy tails.
+The defaults rest on :mod:`remi_lib.estimators.comparison`: on distributions of known MI no
+regularised loss beats ReMINE beyond the interval of the difference, and columns need taming
+against heavy tails.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 from remi_lib.critics import ConcatCritic
+from remi_lib.devices import denormals_flushed, resolve_device
 from remi_lib.intervals import Estimate
 from remi_lib.losses import BoundOf, Terms, dv, infonce, make_loss, split_name
 from remi_lib.progress import progress
 from remi_lib.scores import Scores
-from remi_lib.training import denormals_flushed, resolve_device
 
 Margins = Literal["both", "ranks", "standard", "raw"]
 MARGINS: dict[str, str] = {

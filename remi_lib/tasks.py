@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from itertools import product
 from typing import Any, NamedTuple, Protocol
 
@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from remi_lib.critics import ConcatCritic, ImageCritic, ResNet18, StackedConvNet, normal_init
-from remi_lib.datasets import CorrelatedGaussian, ImageSet, OneHot, load_images
 from remi_lib.evaluation import batch_statistics
+from remi_lib.images import CorrelatedGaussian, ImageSet, OneHot, load_images
 from remi_lib.losses import (
     Bound,
     BoundOf,
@@ -28,6 +28,7 @@ from remi_lib.losses import (
     Variant,
     make_loss,
     optimal_shift,
+    own_source,
     split_name,
 )
 from remi_lib.scores import (
@@ -81,6 +82,12 @@ class Member:
             clip=self.clip if family == "smile" else "both",
             mi_shift=self.mi_shift if family == "js" else 0.0,
         )
+
+
+def member_config(member: Member) -> dict[str, Any]:
+    """A member as plain data, to file its results under; a registered loss brings its code."""
+    own = own_source(member.loss)
+    return asdict(member) | ({"code": own} if own else {})
 
 
 def grid(**choices: Any) -> list[Member]:

@@ -6,8 +6,7 @@ are untouched, and :meth:`History.divergence` says at which step and in which te
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -16,11 +15,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from remi_lib.devices import denormals_flushed, resolve_device
 from remi_lib.graphs import Replayed
 from remi_lib.losses import stack
-from remi_lib.parallel import unordered
 from remi_lib.progress import progress
-from remi_lib.store import cached
 from remi_lib.tasks import Member, Task
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
@@ -71,20 +69,6 @@ class Trained(NamedTuple):
 
     history: History
     critic: nn.Module
-
-
-@contextmanager
-def denormals_flushed() -> Iterator[None]:
-    """CPU arithmetic that rounds denormal numbers to 0, as long as the block lasts.
-
-    Members that overfit or collapse have gradients in that range, where a CPU crawls.
-    """
-    before = bool((torch.tensor([1e-40]) * 1.0 == 0).all())
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(before)
 
 
 @denormals_flushed()
@@ -188,7 +172,7 @@ def tidy(
     members: Sequence[Member], steps: np.ndarray, values: np.ndarray, names: Sequence[str]
 ) -> pd.DataFrame:
     """(steps, M, names) -> one row per member and step, members' varying settings as columns."""
-    frame = _settings(members).loc[np.repeat(np.arange(len(members)), len(steps))]
+    frame = settings_of(members).loc[np.repeat(np.arange(len(members)), len(steps))]
     frame = frame.reset_index(drop=True)
     frame.insert(0, "member", np.repeat(np.arange(len(members)), len(steps)))
     frame["step"] = np.tile(steps, len(members))
@@ -196,85 +180,8 @@ def tidy(
     return frame
 
 
-def _settings(members: Sequence[Member]) -> pd.DataFrame:
+def settings_of(members: Sequence[Member]) -> pd.DataFrame:
     """A row per member: its loss, its seed and whatever else varies."""
     settings = pd.DataFrame([asdict(m) for m in members])
     varies = [c for c in settings if settings[c].nunique(dropna=False) > 1]
     return settings[[c for c in settings if c in ("loss", "seed") or c in varies]]
-
-
-def resolve_device(device: str = "auto") -> torch.device:
-    """The torch device a name stands for; "auto" takes CUDA, then MPS, then the CPU.
-
-    Raises ValueError for a device that does not exist here.
-    """
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": _has_mps()}
-    if device == "auto":
-        return torch.device(next(name for name in ("cuda", "mps", "cpu") if present[name]))
-    if not present.get(device.split(":")[0], False):
-        here = ", ".join(name for name, there in present.items() if there)
-        raise ValueError(f"device: {device!r} is not there; allowed here: auto, {here}")
-    return torch.device(device)
-
-
-def _has_mps() -> bool:
-    return torch.backends.mps.is_available()
-
-
-def run(
-    name: str,
-    task: Task,
-    members: Sequence[Member],
-    steps: int,
-    *,
-    chunk: int = 0,
-    **settings: Any,
-) -> History:
-    """:func:`train`, remembered: the same members trained by the same code are read back.
-
-    ``chunk``: train and remember so many members at a time, in one process per core; 0 trains
-    them as one model.  On a CPU a chunk that fits the cache is faster, on a GPU one model is.
-    """
-    size = chunk or len(members)
-    parts = [members[i : i + size] for i in range(0, len(members), size)]
-    jobs = [(i, name, task, part, steps, settings) for i, part in enumerate(parts)]
-    found = dict(unordered(_remembered, jobs))
-    frames: dict[str, list[pd.DataFrame]] = {"terms": [], "probes": []}
-    for i in range(len(parts)):
-        for key in frames:
-            frames[key].append(found[i][key].assign(member=found[i][key]["member"] + i * size))
-    columns = _settings(members)
-    return History(**{key: _joined(parts, columns) for key, parts in frames.items()})
-
-
-def _remembered(
-    number: int,
-    name: str,
-    task: Task,
-    members: Sequence[Member],
-    steps: int,
-    settings: dict[str, Any],
-) -> tuple[int, dict[str, pd.DataFrame]]:
-    config = {
-        "task": {type(task).__name__: asdict(task)},  # type: ignore[call-overload]
-        "members": [asdict(m) for m in members],
-        "steps": steps,
-        **settings,
-    }
-
-    def compute() -> dict[str, pd.DataFrame]:
-        history = train(task, members, steps, label=name, **settings).history
-        settings_of = set(Member.__dataclass_fields__)
-        return {
-            key: frame[[c for c in frame if c not in settings_of]]
-            for key, frame in (("terms", history.terms), ("probes", history.probes))
-        }
-
-    return number, cached(name, config, "training", compute)
-
-
-def _joined(parts: Sequence[pd.DataFrame], settings: pd.DataFrame) -> pd.DataFrame:
-    """Chunks of a history under one another, with the settings of the whole ensemble."""
-    frame = pd.concat(parts, ignore_index=True)
-    own = settings.loc[frame["member"]].reset_index(drop=True)
-    return pd.concat([frame[["member"]], own, frame.drop(columns="member")], axis=1)

@@ -1,0 +1,40 @@
+"""Where tensors live and how a CPU rounds; ground, which imports nothing of the library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def resolve_device(device: str = "auto") -> torch.device:
+    """The torch device a name stands for; "auto" takes CUDA, then MPS, then the CPU.
+
+    Raises ValueError for a device that does not exist here.
+    """
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": _has_mps()}
+    if device == "auto":
+        return torch.device(next(name for name in ("cuda", "mps", "cpu") if present[name]))
+    if not present.get(device.split(":")[0], False):
+        here = ", ".join(name for name, there in present.items() if there)
+        raise ValueError(f"device: {device!r} is not there; allowed here: auto, {here}")
+    return torch.device(device)
+
+
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()
+
+
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """CPU arithmetic that rounds denormal numbers to 0, as long as the block lasts.
+
+    Members that overfit or collapse have gradients in that range, where a CPU crawls.
+    """
+    before = bool((torch.tensor([1e-40]) * 1.0 == 0).all())
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)

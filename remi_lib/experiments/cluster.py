@@ -1,0 +1,71 @@
+"""A sweep on a Ray cluster: ``ENGINE=ray``, and RAY_ADDRESS for one that is already up.
+
+Workers train, the driver writes: nodes need no common file system for results, and the files are
+those of a local sweep.  A worker that dies is retried by Ray; a driver that dies has lost only
+what had not come back.  Image archives must be where each node's REMI_DATA says.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import remi_lib
+from remi_lib.experiments.image_runs import Run, Tables, execute, folder_of
+from remi_lib.progress import say
+from remi_lib.replication.store import locked, write_tables
+
+RETRIES = 2  # of a task whose worker died
+
+
+def gpu_share(device: str) -> float:
+    """GPUs a task asks for: REMI_GPU_SHARE, or the paper's 4 processes per GPU; 0 on a CPU."""
+    return 0.0 if device == "cpu" else float(os.environ.get("REMI_GPU_SHARE", "0.25"))
+
+
+def ray_engine(groups: Sequence[Sequence[Run]], device: str, workers: int | None) -> Iterator[int]:
+    """Finish groups of runs on a cluster; yields how many runs each finished group had.
+
+    ``device`` "auto" asks for GPUs if the cluster has any.  ``workers`` bounds the tasks in
+    flight.  Raises the exception of a task that failed, after what had finished was written.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise ValueError("engine: 'ray' needs Ray; `pip install ray`, or ENGINE=local") from error
+
+    address = os.environ.get("RAY_ADDRESS")
+    # Another machine's workers get this checkout's library; on this one it is importable.
+    environment = {"py_modules": [remi_lib]} if address else None
+    options: dict[str, Any] = {} if address else {"include_dashboard": False}
+    ours = not ray.is_initialized()
+    if ours:
+        ray.init(address or "local", runtime_env=environment, log_to_driver=False, **options)
+    if device == "auto" and not ray.cluster_resources().get("GPU"):
+        device = "cpu"
+    task = ray.remote(execute).options(
+        num_cpus=1, num_gpus=gpu_share(device), max_retries=RETRIES, name="remi"
+    )
+    waiting = list(groups)[::-1]
+    flying: dict = {}
+    try:
+        while waiting or flying:
+            while waiting and len(flying) < (workers or len(groups)):
+                group = list(waiting.pop())
+                flying[task.remote(group, device)] = group
+            done, _ = ray.wait(list(flying), num_returns=1)
+            group = flying.pop(done[0])
+            try:
+                results: list[Tables] = ray.get(done[0])
+            except ray.exceptions.WorkerCrashedError as error:
+                say(f"a worker died {RETRIES + 1} times ({error}); going on with the others")
+                continue
+            for run, tables in zip(group, results, strict=True):
+                with locked(folder_of(run)):
+                    write_tables(folder_of(run), tables, run.config)
+            yield len(group)
+    finally:
+        if ours:
+            ray.shutdown()

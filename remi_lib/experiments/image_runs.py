@@ -1,0 +1,250 @@
+"""Table 2's cells: one configuration, one run, one result that every table is computed from.
+
+A run trains one loss at one seed on one benchmark and is kept as three small tables: what each
+batch of its last epoch and each held-out batch said (sufficient statistics), the course of its
+epochs, and a summary row.  Macro, micro and windowed values are computed from them afterwards.
+Runs that share network, data and seed train stacked; a run's result does not depend on its
+company.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from remi_lib.critics import ImageCritic
+from remi_lib.devices import resolve_device
+from remi_lib.evaluation import (
+    BatchStatistics,
+    all_pairs_statistics,
+    batch_statistics,
+    class_accuracy,
+    neighbour_accuracy,
+)
+from remi_lib.images import ImageSet
+from remi_lib.losses import stack
+from remi_lib.paths import cache_dir
+from remi_lib.replication.store import config_key, locked, read_tables, write_tables
+from remi_lib.scores import class_pairs
+from remi_lib.tasks import ImageTask, Member, clip_limits, member_config, terms
+from remi_lib.training import train
+
+Tables = dict[str, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell of the benchmark at one seed, trained with Adam for ``epochs``."""
+
+    task: ImageTask
+    member: Member
+    epochs: int
+    lr: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs: {self.epochs} is not allowed; must be at least 1")
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The run as plain data, what its result is filed under."""
+        return {**asdict(self), "member": member_config(self.member)}
+
+    @property
+    def company(self) -> tuple:
+        """Runs with equal company can train stacked: only their losses differ."""
+        return self.task, self.member.seed, self.member.batch, self.epochs, self.lr
+
+    def columns(self) -> dict[str, Any]:
+        """The settings that tables are grouped by."""
+        keys = ("loss", "seed", "batch", "weight", "target", "tau", "variant", "mi_shift")
+        tasks = ("dataset", "benchmark", "width", "outputs", "scale")
+        member, task = asdict(self.member), asdict(self.task)
+        return {k: task[k] for k in tasks} | {k: member[k] for k in keys}
+
+
+def execute(runs: Sequence[Run], device: str = "auto", label: str | None = None) -> list[Tables]:
+    """Train and evaluate runs of one company; their tables in the order given."""
+    if len({run.company for run in runs}) != 1:
+        raise ValueError("runs: only runs that differ in nothing but their loss train together")
+    task, epochs = runs[0].task, runs[0].epochs
+    members = [run.member for run in runs]
+    data = task.data(resolve_device(device))
+    per_epoch = len(data.train_y) // members[0].batch
+    started = time.perf_counter()
+    history, critic = train(
+        task, members, epochs * per_epoch, runs[0].lr, "adam", device=device, label=label
+    )
+    seconds = time.perf_counter() - started
+    assert isinstance(critic, ImageCritic)
+    found = evaluate(task, critic, data, members)
+    lost = history.divergence()
+    by_member = dict(list(history.terms.groupby("member")))
+    results = []
+    for i in range(len(runs)):
+        own = by_member[i].drop(columns=["member", "loss", "seed"], errors="ignore")
+        own = own[[c for c in own if c not in Member.__dataclass_fields__]]
+        last = own[own["step"] >= (epochs - 1) * per_epoch].assign(split="train")
+        epoch = own.groupby(own["step"] // per_epoch).mean().drop(columns="step")
+        alive = bool(np.isfinite(last["mi"]).all())
+        summary = {
+            **found[i]["summary"],
+            "diverged_step": lost["step"].iloc[i],
+            "first_term": str(lost["first_term"].fillna("").iloc[i]),
+            "frozen": alive and float(np.ptp(last["mi"])) < 1e-5,
+            "seconds": seconds / len(runs),
+        }
+        results.append(
+            {
+                "batches": pd.concat([last.drop(columns="step"), found[i]["batches"]]),
+                "epochs": epoch.rename_axis("epoch").reset_index(),
+                "summary": pd.DataFrame([summary]),
+            }
+        )
+    return results
+
+
+@torch.no_grad()
+def evaluate(
+    task: ImageTask, critic: ImageCritic, data: ImageSet, members: Sequence[Member]
+) -> list[dict[str, Any]]:
+    """Held-out batches, all-pairs statistics and accuracies of a stack, a dictionary a member.
+
+    Batch norm uses its running statistics.  ``accuracy_batch_norm`` is the accuracy the authors'
+    way: batch norm in training mode, on batches of the training size.
+    """
+    device = data.train_y.device
+    tau = clip_limits(members, device)
+    critic.eval()
+    train_out, test_out = (outputs(task, critic, x, data) for x in (data.train_x, data.test_x))
+    held_out = _held_out_batches(task, test_out, data, members, tau)
+    whole = {
+        split: _whole_split(task, out, labels, tau)
+        for split, out, labels in (
+            ("train", train_out, data.train_y),
+            ("test", test_out, data.test_y),
+        )
+    }
+    accuracy = _accuracy(task, train_out, test_out, data)
+    critic.train()
+    size = members[0].batch
+    train_out, test_out = (
+        outputs(task, critic, x, data, size) for x in (data.train_x, data.test_x)
+    )
+    accuracy_batch_norm = _accuracy(task, train_out, test_out, data)
+    critic.eval()
+    return [
+        {
+            "batches": held_out[i],
+            "summary": {
+                "accuracy": accuracy[i].item(),
+                "accuracy_batch_norm": accuracy_batch_norm[i].item(),
+                **{
+                    f"{split}_{name}": value[i].item()
+                    for split, statistics in whole.items()
+                    for name, value in statistics._asdict().items()
+                },
+            },
+        }
+        for i in range(len(members))
+    ]
+
+
+def outputs(
+    task: ImageTask, critic: ImageCritic, images: Tensor, data: ImageSet, chunk: int = 512
+) -> Tensor:
+    """Logits or embeddings (M, N, .) of all images of a split, ``chunk`` at a time."""
+    parts = images.split(chunk)
+    if critic.training and len(parts[-1]) == 1:  # batch norm has no variance to take there
+        parts = (*parts[:-2], torch.cat(parts[-2:]))
+    return torch.cat([task.outputs_of(critic, x, data) for x in parts], 1)
+
+
+def _held_out_batches(
+    task: ImageTask, out: Tensor, data: ImageSet, members: Sequence[Member], tau: Tensor
+) -> list[pd.DataFrame]:
+    """As many random batches of the test split as an epoch has, read by each member's loss."""
+    size, count = members[0].batch, len(data.train_y) // members[0].batch
+    generator = torch.Generator().manual_seed(members[0].seed)
+    n = len(data.test_y)
+    passes = -(-count // (n // size))
+    order = torch.cat(
+        [torch.randperm(n, generator=generator)[: n // size * size] for _ in range(passes)]
+    )
+    loss = stack([m.make_loss() for m in members], out.device)
+    rows = []
+    for index in order.view(-1, size)[:count].to(out.device):
+        scores = task.table(out[:, index], data.test_y[index])
+        seen = {**terms(loss(scores)), **batch_statistics(scores.clip(tau))._asdict()}
+        rows.append(torch.stack([x.float() for x in seen.values()], -1))
+    table = torch.stack(rows, 1).cpu().numpy()
+    return [pd.DataFrame(x, columns=list(seen)).assign(split="test") for x in table]
+
+
+def _whole_split(task: ImageTask, out: Tensor, labels: Tensor, tau: Tensor) -> BatchStatistics:
+    if task.benchmark == "slb":
+        return batch_statistics(class_pairs(out, labels).clip(tau))
+    return all_pairs_statistics(out, labels, tau)
+
+
+def _accuracy(task: ImageTask, train_out: Tensor, test_out: Tensor, data: ImageSet) -> Tensor:
+    if task.benchmark == "slb":
+        return class_accuracy(test_out, data.test_y)
+    return neighbour_accuracy(test_out, data.test_y, train_out, data.train_y)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Finished runs as three tidy tables, each with the run's number and settings as columns.
+
+    ``summary``: a row a run.  ``epochs``: a row a run and epoch, means over its batches.
+    ``batches``: a row a run and batch, ``split`` "train" (the last epoch, as it was trained) or
+    "test" (held out).
+    """
+
+    summary: pd.DataFrame
+    epochs: pd.DataFrame
+    batches: pd.DataFrame
+
+
+def folder_of(run: Run) -> Path:
+    """Where a run's result is kept."""
+    return cache_dir() / "runs" / config_key(run.config, __name__)
+
+
+def is_done(run: Run) -> bool:
+    return read_tables(folder_of(run)) is not None  # an unreadable result is none
+
+
+def load(runs: Sequence[Run]) -> Results:
+    """The results of finished runs; an unreadable one is computed again."""
+    tables: dict[str, list[pd.DataFrame]] = {"summary": [], "epochs": [], "batches": []}
+    for number, run in enumerate(runs):
+        found = read_tables(folder_of(run))
+        if found is None:
+            found = finish([run])[0]
+        settings = {"run": number, **run.columns()}
+        for key, table in found.items():
+            columns = pd.DataFrame([settings] * len(table))
+            tables[key].append(pd.concat([columns, table.reset_index(drop=True)], axis=1))
+    return Results(**{key: pd.concat(parts, ignore_index=True) for key, parts in tables.items()})
+
+
+def finish(runs: Sequence[Run], device: str = "auto", label: str | None = None) -> list[dict]:
+    """Compute and keep what is missing of one chunk; another process may do the same meanwhile."""
+    with locked(*(folder_of(run) for run in runs)):
+        found = {run: read_tables(folder_of(run)) for run in runs}
+        missing = [run for run, tables in found.items() if tables is None]
+        if missing:
+            for run, tables in zip(missing, execute(missing, device, label), strict=True):
+                write_tables(folder_of(run), tables, run.config)
+                found[run] = tables
+    return [found[run] or {} for run in runs]

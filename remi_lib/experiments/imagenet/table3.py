@@ -1,0 +1,235 @@
+"""Table 3 and Fig 9 from finished long runs: the runs they need, readings, verdicts.
+
+Nothing here trains.  CE of Table 3 is InfoNCE on SLB's table: they differ by the constant log K.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from remi_lib.experiments import published
+from remi_lib.experiments.benchmark import cell_text, failed, fate
+from remi_lib.experiments.imagenet.longrun import LongRun, Results
+from remi_lib.intervals import Estimate, difference, fraction_interval, interval
+from remi_lib.losses import split_name, title
+from remi_lib.replication.claims import Ledger
+from remi_lib.tasks import BENCHMARKS, ImageTask, Member
+
+LOSSES3 = ("infonce", "mine", "remine", "nwj", "renwj")
+PAPER_CLASSES = 1000
+
+
+def runs_of(
+    losses: Sequence[str],
+    *,
+    seeds: int | Iterable[int],
+    batch: int,
+    weights: Mapping[str, float],
+    epochs: int,
+    lr: float,
+    augment: str = "resize",
+    decoder: str = "pillow",
+    **task: Any,
+) -> list[LongRun]:
+    """The runs of Table 3: both benchmarks, every seed; ``weights``: lambda of each benchmark.
+
+    The small network trains all losses of a seed as one run, ResNet-18 one loss a run.
+
+    Raises:
+        ValueError: a benchmark without a lambda.
+    """
+    if set(weights) != set(BENCHMARKS):
+        raise ValueError(f"weights: {dict(weights)} must name {' and '.join(BENCHMARKS)}")
+    runs = []
+    for seed in range(seeds) if isinstance(seeds, int) else seeds:
+        for benchmark in BENCHMARKS:
+            members = [
+                Member(loss, seed, batch, weights[benchmark] if split_name(loss)[1] else None)
+                for loss in losses
+            ]
+            where = ImageTask(benchmark=benchmark, **task)
+            groups = [[m] for m in members] if where.net == "resnet18" else [members]
+            runs += [LongRun(where, tuple(group), epochs, lr, augment, decoder) for group in groups]
+    return runs
+
+
+def name(loss: str, benchmark: str) -> str:
+    """The printed name; InfoNCE is CE in SLB."""
+    return "CE" if (loss, benchmark) == ("infonce", "slb") else title(loss)
+
+
+def batches_of(results: Results) -> pd.DataFrame:
+    """Every batch's row with its benchmark."""
+    benchmark = results.summary.drop_duplicates("run").set_index("run")["benchmark"]
+    return results.batches.assign(benchmark=results.batches["run"].map(benchmark))
+
+
+def per_run(results: Results) -> pd.DataFrame:
+    """A row per run and member: MI, accuracy, drift, and how it ended.
+
+    ``mi``: mean over the batches of the last epoch, the paper's reading (nats).  ``drift`` and
+    ``settling``: log E_Q[e^T] and MI, mean over the last epoch minus mean over the middle one.
+    Batches without a joint pair say nothing of MI and are left out of it.  A run that diverged
+    has neither.
+    """
+    keys = ["run", "loss"]
+    batches = results.batches
+    runs = results.summary.set_index(keys)
+    last = batches["epoch"] == batches["epoch"].max()
+    middle = batches["epoch"] == batches["epoch"].max() // 2
+    paired = batches["pairs"] > 0
+    late, early = (batches[paired & when].groupby(keys) for when in (last, middle))
+    runs["mi"], runs["mi_sd"] = late["mi"].mean(), late["mi"].std()
+    runs["settling"] = late["mi"].mean() - early["mi"].mean()
+    second = [batches[when].groupby(keys)["log_partition"].mean() for when in (last, middle)]
+    runs["drift"] = second[0] - second[1]
+    lost = runs["diverged_step"].notna()
+    runs.loc[lost, ["mi", "mi_sd", "settling", "drift", "accuracy"]] = np.nan
+    return runs.reset_index()
+
+
+def table3(runs: pd.DataFrame, entropy: float) -> pd.DataFrame:
+    """Table 3, long: a row per benchmark, loss and quantity, ours and the paper's.
+
+    ``share`` and ``paper_share`` are MI over H(Y), the only scale on which another data set's MI
+    can be compared with ImageNet's; H(Y) is log 1000 there.
+    """
+    published = _published()
+    rows = []
+    for benchmark, loss in product(BENCHMARKS, LOSSES3):
+        own = runs[(runs["benchmark"] == benchmark) & (runs["loss"] == loss)]
+        if own.empty:
+            continue
+        ends = own.apply(fate, axis=1)
+        end = ends[ends != ""].mode()
+        for quantity in ("mi", "accuracy"):
+            fine = own.loc[ends == "", quantity]
+            estimate = interval(fine) if len(fine) > 1 else Estimate(*[np.nan] * 3)
+            printed = published.get((benchmark, loss, quantity), np.nan)
+            shares = (estimate.value / entropy, printed / math.log(PAPER_CLASSES))
+            rows.append(
+                {
+                    "benchmark": benchmark,
+                    "loss": loss,
+                    "quantity": quantity,
+                    **estimate._asdict(),
+                    "failed": int((ends != "").sum()),
+                    "seeds": len(own),
+                    "fate": end.iloc[0] if len(end) else "",
+                    "paper": printed,
+                    **dict(
+                        zip(
+                            ("share", "paper_share"),
+                            shares if quantity == "mi" else (np.nan, np.nan),
+                            strict=True,
+                        )
+                    ),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _published() -> dict[tuple[str, str, str], float]:
+    """The paper's Table 3 by (benchmark, loss, quantity); CE is called infonce."""
+    found = {}
+    for row in published.table3().to_dict("records"):
+        family = "infonce" if row["loss"] == "ce" else row["loss"]
+        for prefix, kind in (("", "original"), ("re", "regularized")):
+            for quantity in ("mi", "accuracy"):
+                found[row["task"], prefix + family, quantity] = row[f"{quantity}_{kind}"]
+    return found
+
+
+def printed_table3(table: pd.DataFrame, ours: str) -> pd.DataFrame:
+    """Table 3 for display: ours, the paper's, and the difference where there is one."""
+    rows = {}
+    for (benchmark, loss), block in table.groupby(["benchmark", "loss"], sort=False):
+        mi, accuracy = (
+            block[block["quantity"] == quantity].iloc[0] for quantity in ("mi", "accuracy")
+        )
+        gap, ahead = (
+            mi["share"] - mi["paper_share"],
+            accuracy["value"] - accuracy["paper"],
+        )
+        rows[benchmark.upper(), name(loss, benchmark)] = {
+            ("MI (nats)", ours): cell_text(mi),
+            ("MI (nats)", "paper, ImageNet"): _number(mi["paper"]),
+            ("MI / H(Y)", ours): _number(mi["share"]),
+            ("MI / H(Y)", "paper, ImageNet"): _number(mi["paper_share"]),
+            ("MI / H(Y)", "difference"): _number(gap, "+.3f"),
+            ("accuracy", ours): cell_text(accuracy),
+            ("accuracy", "paper, ImageNet"): _number(accuracy["paper"], ".4f"),
+            ("accuracy", "difference"): _number(ahead, "+.4f"),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _number(value: float, form: str = ".3f") -> str:
+    return "" if pd.isna(value) else format(value, form)
+
+
+def curves(batches: pd.DataFrame, columns: Sequence[str], points: int) -> pd.DataFrame:
+    """Means of a history over ``points`` equal stretches of steps, per benchmark, loss and seed."""
+    width = max((batches["step"].max() + 1) // points, 1)
+    stretch = (batches["step"] // width * width + (width - 1) / 2).rename("step")
+    groups = [batches[k] for k in ("benchmark", "loss", "seed")]
+    return batches.groupby([*groups, stretch], sort=False)[list(columns)].mean().reset_index()
+
+
+def judge(ledger: Ledger, runs: pd.DataFrame, entropy: float, classes: int) -> None:
+    """Judge every claim of notebook 8 that is due, from :func:`per_run` alone."""
+    for dataset in ledger.datasets:
+        own = runs.assign(
+            failed=failed(runs),
+            # A network of NaNs calls every picture the first class.
+            guess=runs["accuracy"].fillna(1 / classes),
+            exploded=runs["diverged_step"] < 100,
+        )
+        own = own.set_index(["benchmark", "loss", "seed"]).sort_index()
+        for benchmark in BENCHMARKS:
+            cell = own.loc[benchmark]
+            _judge_drift(ledger, cell, f"fig9.{benchmark}", dataset)
+            for family in ("mine", "nwj"):
+                plain, twin = cell.loc[family], cell.loc["re" + family]
+                key = f"table3.{benchmark}.{family}"
+                ledger.judge(f"{key}.mi@{dataset}", interval(_gain(plain, twin)))
+                ahead = twin["guess"] - plain["guess"]
+                ledger.judge(f"{key}.accuracy@{dataset}", interval(ahead))
+        slb, clb = own.loc["slb"], own.loc["clb"]
+        exploded = fraction_interval(clb.loc["nwj"]["exploded"])
+        ledger.judge(f"fig9.clb.nwj-explodes@{dataset}", exploded)
+        trains = fraction_interval(clb.loc["renwj"]["failed"])
+        ledger.judge(f"fig9.clb.renwj-trains@{dataset}", trains)
+        for loss in LOSSES3:
+            share = fraction_interval(slb.loc[loss]["failed"])
+            ledger.judge(f"fig9.slb.{loss}-finite@{dataset}", share)
+        contenders = [loss for loss in LOSSES3 if loss != "infonce"]
+        for loss in contenders:
+            ahead = slb.loc[loss]["guess"] - slb.loc["infonce"]["guess"]
+            ledger.judge(f"table3.slb.{loss}.beats-ce@{dataset}", interval(ahead))
+        # A loss that diverged reads no MI, which is as far from H(Y) as can be.
+        mi = slb["mi"].fillna(-np.inf).unstack("loss")[contenders]
+        ledger.judge(f"table3.slb.close-to-optimal@{dataset}", interval(mi.min(axis=1) / entropy))
+
+
+def _judge_drift(ledger: Ledger, cell: pd.DataFrame, key: str, dataset: str) -> None:
+    # A run that diverged has moved without limit.
+    moved = {loss: cell.loc[loss]["drift"].abs().fillna(np.inf) for loss in ("mine", "remine")}
+    settling = cell.loc["mine"]["settling"].abs().fillna(np.inf)
+    ledger.judge(f"{key}.mine-estimate-settles@{dataset}", interval(settling))
+    ledger.judge(f"{key}.mine-drifts@{dataset}", interval(moved["mine"]))
+    ledger.judge(f"{key}.remine-rests@{dataset}", interval(moved["remine"]))
+    less = (moved["mine"] - moved["remine"]).fillna(0)  # both without limit: no reduction
+    ledger.judge(f"{key}.remine-drifts-less@{dataset}", interval(less))
+
+
+def _gain(plain: pd.DataFrame, twin: pd.DataFrame) -> pd.Series:
+    """MI of the twin minus that of the original; a run that diverged lies below every other."""
+    twin_mi, plain_mi = (runs["mi"].fillna(-np.inf) for runs in (twin, plain))
+    return pd.Series(difference(twin_mi, plain_mi), plain.index)

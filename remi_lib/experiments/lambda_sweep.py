@@ -1,0 +1,208 @@
+"""Fig 6 and what it leaves open: lambda, clipping against penalty, the scale of the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from remi_lib.experiments.benchmark import accuracy_or_guess, failed, mi_error, runs_of
+from remi_lib.experiments.image_runs import Run
+from remi_lib.images import load_images
+from remi_lib.intervals import difference, fraction_interval, interval
+from remi_lib.losses import FAMILIES, split_name, title
+from remi_lib.replication.claims import Ledger
+
+TWINS = tuple("re" + family for family in FAMILIES)
+FAILING = ("smile", "nwj", "tuba")  # the families that fail in CLB without the penalty
+
+
+def lambda_runs(weights: Sequence[float], **options) -> list[Run]:
+    """CLB runs of the six regularised losses at every lambda; options of ``runs_of``."""
+    return [run for weight in weights for run in runs_of(TWINS, weight=weight, **options)]
+
+
+def two_by_two(weight: float, tau: float, **options) -> dict[str, list[Run]]:
+    """Clip x penalty for the failing families; SMILE without clipping is MINE.
+
+    Names the cells "neither", "clip", "penalty", "both".
+    """
+    clipped = [runs_of(["smile"], **options), runs_of(["nwj", "tuba"], tau=tau, **options)]
+    free = runs_of(["remine"], weight=weight, **options)
+    free += runs_of(["renwj", "retuba"], weight=weight, tau=np.inf, **options)
+    return {
+        "neither": runs_of(["mine", "nwj", "tuba"], **options),
+        "clip": [run for runs in clipped for run in runs],
+        "penalty": free,
+        "both": runs_of(["resmile", "renwj", "retuba"], weight=weight, **options),
+    }
+
+
+def scale_runs(
+    settings: Mapping[str, Mapping], weight: float, losses: Iterable[str] = FAILING, **options
+) -> dict[str, list[Run]]:
+    """Original and regularised runs of the failing families under each setting of the scores.
+
+    ``settings``: name -> fields of :class:`~remi_lib.tasks.ImageTask` (width, scale, outputs).
+    """
+    names = [name for loss in losses for name in (loss, "re" + loss)]
+    return {
+        key: runs_of(names, weight=weight, **{**options, **setting})
+        for key, setting in settings.items()
+    }
+
+
+def family_of(runs: pd.DataFrame) -> pd.Series:
+    """The family a 2 x 2 cell belongs to: SMILE's cells without clipping are MINE and ReMINE."""
+    return runs["loss"].map(lambda name: split_name(name)[0]).replace("mine", "smile")
+
+
+def outcomes(cells: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """How often runs failed and what the others reached: a row per setting and loss.
+
+    Columns ``failed`` (share of seeds), ``mi`` and ``accuracy`` (means over the seeds that
+    trained), and the seeds.
+    """
+    rows = []
+    for setting, runs in cells.items():
+        for loss, own in runs.groupby("loss", sort=False):
+            gone = failed(own)
+            fine = own[~gone]
+            rows.append(
+                {
+                    "setting": setting,
+                    "loss": loss,
+                    "failed": gone.mean(),
+                    "mi": fine["mi"].mean(),
+                    "accuracy": fine["accuracy"].mean(),
+                    "seeds": len(own),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def outcome_grid(table: pd.DataFrame) -> pd.DataFrame:
+    """:func:`outcomes` for display: settings x losses, "1.63 (0.97)" or "fails 5/5"."""
+
+    def text(row: pd.Series) -> str:
+        if row["failed"] == 1:
+            return f"fails {row['seeds']}/{row['seeds']}"
+        lost = round(row["failed"] * row["seeds"])
+        mi = f"{row['mi']:.2f}" if abs(row["mi"]) < 1000 else f"{row['mi']:.0e}"
+        rest = f"{mi} ({row['accuracy']:.2f})"
+        return rest + (f", fails {lost}/{row['seeds']}" if lost else "")
+
+    shown = table.assign(text=table.apply(text, axis=1), name=table["loss"].map(title))
+    order = list(dict.fromkeys(shown["name"]))
+    grid = shown.pivot(index="setting", columns="name", values="text")
+    return grid.loc[list(dict.fromkeys(shown["setting"])), order].fillna("").rename_axis("")
+
+
+def lambda_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Fig 6's data: mean MI and accuracy with intervals, a row per loss and lambda."""
+    rows = []
+    for (name, loss, weight), own in runs.groupby(["dataset", "loss", "weight"], sort=False):
+        mi, accuracy = interval(own["mi"]), interval(own["accuracy"])
+        rows.append(
+            {
+                "dataset": name,
+                "loss": loss,
+                "weight": weight,
+                **{f"mi_{k}": v for k, v in mi._asdict().items()},
+                **{f"accuracy_{k}": v for k, v in accuracy._asdict().items()},
+                "test_mi": own["test_mi"].mean(),
+            }
+        )
+    return pd.DataFrame(rows).rename(columns={"mi_value": "mi", "accuracy_value": "accuracy"})
+
+
+def choices(runs: pd.DataFrame) -> pd.DataFrame:
+    """Lambda by hindsight (training MI nearest H(Y), as the paper) and by held-out MI.
+
+    A row per data set and loss: the two lambdas and what each gives, means over seeds.
+    """
+    runs = runs.assign(error=mi_error(runs))
+    columns = ["mi", "test_mi", "accuracy", "error"]
+    means = runs.groupby(["dataset", "loss", "weight"], sort=False)[columns].mean().reset_index()
+    rows = []
+    for (name, loss), own in means.groupby(["dataset", "loss"], sort=False):
+        own = own.set_index("weight")
+        hindsight, held_out = own["error"].idxmin(), own["test_mi"].idxmax()
+        rows.append(
+            {
+                "dataset": name,
+                "loss": title(str(loss)),
+                "hindsight": hindsight,
+                "its MI": own.loc[hindsight, "mi"],
+                "its accuracy": own.loc[hindsight, "accuracy"],
+                "held-out choice": held_out,
+                "MI there": own.loc[held_out, "mi"],
+                "accuracy there": own.loc[held_out, "accuracy"],
+            }
+        )
+    return pd.DataFrame(rows).set_index(["dataset", "loss"])
+
+
+def _per_seed(runs: pd.DataFrame, statistic) -> pd.Series:
+    """A statistic of each (seed, loss) over lambda, averaged over losses: one value per seed."""
+    by = runs.groupby(["seed", "loss"])[["mi", "accuracy"]].apply(statistic)
+    return by.groupby("seed").mean()
+
+
+def judge(
+    ledger: Ledger,
+    swept: pd.DataFrame,
+    squares: Mapping[str, pd.DataFrame],
+    scaled: Mapping[str, pd.DataFrame],
+) -> None:
+    """Judge every claim of notebook 5 that is due, from the runs alone."""
+    for name in ledger.datasets:
+        runs = swept[swept["dataset"] == name]
+        runs = runs.assign(accuracy=accuracy_or_guess(runs))
+        correlation = _per_seed(runs, lambda f: spearmanr(f["mi"], f["accuracy"]).statistic)
+        spread = _per_seed(runs, lambda f: f["accuracy"].max() - f["accuracy"].min())
+        ledger.judge(f"fig6.trade-off@{name}", interval(correlation))
+        ledger.judge(f"fig6.accuracy-hardly-moves@{name}", interval(spread))
+        best = runs.assign(error=mi_error(runs)).groupby(["loss", "seed"])["error"].min()
+        others = best.drop(index=["remine", "resmile"], level="loss").groupby("seed").min()
+        for loss in ("remine", "resmile"):
+            ahead = difference(others, best[loss])
+            ledger.judge(f"fig6.{loss}.best-mi@{name}", interval(ahead))
+        moved = runs.groupby(["loss", "seed"])["accuracy"].agg(lambda x: x.max() - x.min())
+        rest = moved.drop(index="reinfonce", level="loss").groupby("seed").mean()
+        ledger.judge(f"fig6.reinfonce.stable@{name}", interval(rest - moved["reinfonce"]))
+        _judge_ablation(ledger, name, squares, scaled)
+
+
+def _judge_ablation(
+    ledger: Ledger,
+    name: str,
+    squares: Mapping[str, pd.DataFrame],
+    scaled: Mapping[str, pd.DataFrame],
+) -> None:
+    def share(cells: Mapping[str, pd.DataFrame], setting: str, family: str, twin: bool | None):
+        runs = cells[setting]
+        runs = runs[(runs["dataset"] == name) & (family_of(runs) == family)]
+        if twin is not None:
+            runs = runs[runs["loss"].str.startswith("re") == twin]
+        return fraction_interval(failed(runs))
+
+    for family in FAILING:
+        key = f"ablation.{family}"
+        ledger.judge(f"{key}.clip-alone@{name}", share(squares, "clip", family, None))
+        ledger.judge(f"{key}.both@{name}", share(squares, "both", family, None))
+        ledger.judge(f"{key}.scaled@{name}", share(scaled, "divided by √d", family, False))
+        runs = scaled["divided by √d"]
+        runs = runs.assign(accuracy=accuracy_or_guess(runs))
+        own = runs[runs["dataset"] == name].set_index(["loss", "seed"])["accuracy"]
+        ledger.judge(f"{key}.penalty-adds@{name}", interval(own["re" + family] - own[family]))
+    for family in ("nwj", "tuba"):
+        key = f"ablation.{family}.penalty-alone@{name}"
+        ledger.judge(key, share(squares, "penalty", family, None))
+
+
+def entropies(names: Sequence[str]) -> dict[str, float]:
+    """H(Y) of each data set, nats."""
+    return {name: load_images(name).entropy for name in names}

@@ -1,0 +1,220 @@
+"""Fig 8: what the SLB critic says of images it was not trained for.
+
+A regularised critic's output is an estimate of log dP/dQ, so its scale has a meaning: for a
+balanced set of K classes it should be log K on a true pair and far below 0 on a false one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from remi_lib.critics import ImageCritic
+from remi_lib.devices import resolve_device
+from remi_lib.experiments.image_runs import outputs
+from remi_lib.images import ImageSet, load_images
+from remi_lib.intervals import interval, mean_interval
+from remi_lib.losses import optimal_shift
+from remi_lib.replication.claims import Ledger
+from remi_lib.replication.store import cached
+from remi_lib.replication.workers import unordered
+from remi_lib.tasks import ImageTask, Member, member_config
+from remi_lib.training import train
+
+FOREIGN = ("photos", "inverted", "shuffled", "mnist", "cifar10", "cifar100")
+
+
+def foreign_images(name: str, like: ImageSet, count: int = 1000, seed: int = 0) -> Tensor:
+    """Images of another kind in the format of ``like``, uint8 (n, C, H, W), at most ``count``.
+
+    "photos": patches of scikit-learn's two sample photographs.  "inverted", "shuffled": the test
+    images with ink and paper exchanged, or with their pixels permuted (one permutation for all).
+    Any other name is an image set, resized and with its channels matched.
+
+    Raises ValueError for an unknown name.
+    """
+    if name not in FOREIGN:
+        raise ValueError(f"foreign: {name!r} is not allowed; one of {', '.join(FOREIGN)}")
+    generator = torch.Generator().manual_seed(seed)
+    channels, side = like.test_x.shape[1], like.test_x.shape[-1]
+    if name == "photos":
+        return _photo_patches(like, count, generator)
+    if name == "inverted":
+        return like.peak - like.test_x[:count]
+    if name == "shuffled":
+        order = torch.randperm(channels * side * side, generator=generator)
+        return like.test_x[:count].flatten(1)[:, order].view_as(like.test_x[:count])
+    other = load_images(name)
+    x = other.test_x[:count].float().expand(-1, max(channels, other.test_x.shape[1]), -1, -1)
+    x = torch.nn.functional.interpolate(x[:, :channels], (side, side), mode="bilinear")
+    return (x * like.peak / other.peak).round().to(torch.uint8)
+
+
+def _photo_patches(like: ImageSet, count: int, generator: torch.Generator) -> Tensor:
+    """Random square patches of the sample photographs, 4 pixels to one."""
+    from sklearn.datasets import load_sample_images
+
+    channels, side = like.test_x.shape[1], like.test_x.shape[-1]
+    photos = [
+        torch.from_numpy(np.array(p)).permute(2, 0, 1).float() for p in load_sample_images().images
+    ]
+    patches, large = [], 4 * side
+    for i in range(count):
+        photo = photos[i % len(photos)]
+        top = int(torch.randint(photo.shape[1] - large, (1,), generator=generator))
+        left = int(torch.randint(photo.shape[2] - large, (1,), generator=generator))
+        patches.append(photo[:, top : top + large, left : left + large])
+    x = torch.nn.functional.avg_pool2d(torch.stack(patches), 4)
+    x = x.mean(1, keepdim=True) if channels == 1 else x
+    return (x * like.peak / 255).round().to(torch.uint8)
+
+
+def critic_outputs(
+    task: ImageTask,
+    losses: Sequence[str],
+    foreign: Sequence[str],
+    *,
+    seeds: int,
+    batch: int,
+    epochs: int,
+    weight: float,
+    lr: float = 1e-3,
+    device: str = "auto",
+) -> pd.DataFrame:
+    """Train each loss on SLB at each seed; its outputs on every image and label, remembered.
+
+    A row per loss, seed, image set ("train", "test" and the foreign ones) and image: its
+    ``label`` (-1 for foreign images) and T(x, y) for y = 0 .. K - 1 as columns "0", "1", ...
+    T is shifted so that it estimates log dP/dQ for every loss (NWJ: minus 1).
+    """
+    jobs: list[tuple[Any, ...]] = []
+    for seed in range(seeds):
+        members = [Member(n, seed, batch, weight if n.startswith("re") else None) for n in losses]
+        # A stack of one network per process where networks do not stack.
+        parts = [[m] for m in members] if task.net == "resnet18" else [members]
+        jobs += [(len(jobs) + i, task, p, foreign, epochs, lr, device) for i, p in enumerate(parts)]
+    found = dict(unordered(_remembered, jobs, 1 if resolve_device(device).type != "cpu" else None))
+    return pd.concat([found[i] for i in range(len(jobs))], ignore_index=True)
+
+
+def _remembered(
+    number: int,
+    task: ImageTask,
+    members: Sequence[Member],
+    foreign: Sequence[str],
+    epochs: int,
+    lr: float,
+    device: str,
+) -> tuple[int, pd.DataFrame]:
+    config: dict[str, Any] = {
+        "task": vars(task),
+        "members": [member_config(m) for m in members],
+        "foreign": list(foreign),
+        "epochs": epochs,
+        "lr": lr,
+    }
+    label = f"outputs seed {members[0].seed} ({len(members)} runs)"
+
+    def compute() -> dict[str, pd.DataFrame]:
+        data = task.data(resolve_device(device))
+        steps = epochs * (len(data.train_y) // members[0].batch)
+        critic = train(task, members, steps, lr, "adam", device=device, label=label).critic
+        assert isinstance(critic, ImageCritic)
+        critic.eval()
+        sets = {"train": (data.train_x, data.train_y), "test": (data.test_x, data.test_y)}
+        for name in foreign:
+            images = foreign_images(name, data.to("cpu")).to(data.train_y.device)
+            sets[name] = (images, torch.full((len(images),), -1))
+        return {"outputs": _rows(task, critic, members, data, sets)}
+
+    return number, cached("outputs", config, __name__, compute)["outputs"]
+
+
+@torch.no_grad()
+def _rows(
+    task: ImageTask,
+    critic: ImageCritic,
+    members: Sequence[Member],
+    data: ImageSet,
+    sets: Mapping[str, tuple[Tensor, Tensor]],
+) -> pd.DataFrame:
+    parts = []
+    for name, (images, labels) in sets.items():
+        t = outputs(task, critic, images, data).cpu().numpy()
+        for member, table in zip(members, t, strict=True):
+            frame = pd.DataFrame(table - optimal_shift(member.loss))
+            frame.columns = [str(c) for c in frame.columns]
+            about = {"loss": member.loss, "seed": member.seed, "set": name}
+            parts.append(frame.assign(**about, label=labels.cpu().numpy()))
+    return pd.concat(parts, ignore_index=True)
+
+
+def scores_of(outputs_of: pd.DataFrame) -> pd.DataFrame:
+    """Per image: ``largest`` = max_y T(x, y), ``softmax`` its largest softmax, ``true`` = T(x, y).
+
+    ``true`` is NaN where there is no label.
+    """
+    classes = [c for c in outputs_of if str(c).isdigit()]
+    t = outputs_of[classes].to_numpy(dtype=float)
+    label = outputs_of["label"].to_numpy()
+    true = np.where(label >= 0, t[np.arange(len(t)), np.maximum(label, 0)], np.nan)
+    largest = t.max(1)
+    softmax = np.exp(largest - np.logaddexp.reduce(t, axis=1))
+    keep = outputs_of[["loss", "seed", "set", "label"]]
+    return keep.assign(largest=largest, softmax=softmax, true=true)
+
+
+def pairs_of(outputs_of: pd.DataFrame) -> pd.DataFrame:
+    """Every pair (x, y) of a frame of outputs: its set, whether y is x's label, and e^T."""
+    classes = [c for c in outputs_of if str(c).isdigit()]
+    t = outputs_of[classes].to_numpy(dtype=float)
+    label = outputs_of["label"].to_numpy()[:, None]
+    kind = np.where(label < 0, "any", np.where(label == np.arange(len(classes)), "true", "false"))
+    frame = pd.DataFrame({"ratio": np.exp(t).ravel(), "pair": kind.ravel()})
+    frame["set"] = np.repeat(outputs_of["set"].to_numpy(), len(classes))
+    return frame
+
+
+def auroc(scores: pd.DataFrame) -> pd.DataFrame:
+    """Area under the ROC of test against each foreign set, per loss, seed and score."""
+    rows = []
+    for (loss, seed), own in scores.groupby(["loss", "seed"], sort=False):
+        known = own[own["set"] == "test"]
+        for name, other in own.groupby("set", sort=False):
+            if name in ("train", "test"):
+                continue
+            truth = np.r_[np.ones(len(known)), np.zeros(len(other))]
+            for score in ("largest", "softmax"):
+                both = np.r_[known[score], other[score]]
+                area = roc_auc_score(truth, both) if np.isfinite(both).all() else np.nan
+                rows.append(
+                    {"loss": loss, "seed": seed, "foreign": name, "score": score, "auroc": area}
+                )
+    return pd.DataFrame(rows)
+
+
+def judge(ledger: Ledger, name: str, scores: pd.DataFrame, areas: pd.DataFrame, far: str) -> None:
+    """Judge notebook 7's claims for one data set; ``far`` is the foreign set they are about."""
+    ideal = float(load_images(name).classes)
+    remine = scores[scores["loss"] == "remine"]
+    ratio = remine.assign(ratio=np.exp(remine["true"]), largest=np.exp(remine["largest"]))
+    known = ratio[ratio["set"] == "train"].groupby("seed")["ratio"].median() / ideal
+    ledger.judge(f"fig8.train-at-the-ideal@{name}", mean_interval(known))
+    held_out = ratio[ratio["set"] == "test"]
+    near = held_out["ratio"].between(ideal / 2, 2 * ideal).groupby(held_out["seed"]).mean()
+    ledger.judge(f"fig8.test-alike@{name}", mean_interval(near))
+    other = ratio[ratio["set"] == far]
+    rejected = (other["largest"] < ideal / 2).groupby(other["seed"]).mean()
+    ledger.judge(f"fig8.foreign-rejected@{name}", mean_interval(rejected))
+    area = areas[areas["foreign"] == far].set_index(["loss", "score", "seed"])["auroc"]
+    area = area.sort_index()
+    gain = area["remine", "largest"] - area["remine", "softmax"]
+    ledger.judge(f"fig8.beats-max-softmax@{name}", interval(gain))
+    gain = area["remine", "largest"] - area["infonce", "largest"]
+    ledger.judge(f"fig8.beats-infonce@{name}", interval(gain))

@@ -1,0 +1,108 @@
+"""A list of runs in, a finished list of results out.
+
+Every result is one folder of tables in the cache, keyed by the run's configuration and the code
+that computes it, and appears only when it is whole.  So a sweep that was interrupted, anywhere
+and in any way, goes on with what is missing, and two notebooks that ask for the same run share it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from remi_lib.devices import resolve_device
+from remi_lib.experiments.cluster import ray_engine
+from remi_lib.experiments.image_runs import Results, Run, finish, is_done, load
+from remi_lib.progress import progress, say
+from remi_lib.replication.workers import WorkerDied, unordered
+
+ATTEMPTS = 3  # rounds over what is missing, after workers died
+PER_GPU = 4  # processes that share a GPU, as in Appendix D.1
+Engine = Callable[[Sequence[Sequence[Run]], str, int | None], Iterator[int]]
+
+
+def sweep(
+    name: str,
+    runs: Sequence[Run],
+    *,
+    engine: str | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    stack: int = 12,
+) -> Results:
+    """Finish the runs and return all their results.
+
+    Args:
+        name: of the progress bar.
+        engine: "local" (worker processes) or "ray" (a cluster, see :mod:`.cluster`);
+            the environment's ENGINE, or local, if None.
+        device: of every worker.
+        workers: local processes, single-threaded each; one per core, or four per GPU, if None.
+        stack: at most so many runs of equal company are trained as one batched model.
+
+    Raises:
+        ValueError: an engine that does not exist.
+        RuntimeError: runs are still missing after their workers died :data:`ATTEMPTS` times.
+    """
+    engine = engine or os.environ.get("ENGINE") or "local"
+    if engine not in ENGINES:
+        raise ValueError(f"engine: {engine!r} is not allowed; one of {', '.join(ENGINES)}")
+    runs = list(dict.fromkeys(runs))
+    missing = [run for run in runs if not is_done(run)]
+    say(f"{name}: {len(runs)} runs, {len(runs) - len(missing)} from the cache")
+    bar = progress(len(missing), name, unit="run") if missing else None
+    for _ in range(ATTEMPTS):
+        if not missing:
+            break
+        for finished in ENGINES[engine](chunks(missing, stack), device, workers):
+            if bar is not None:
+                bar.update(finished)
+        missing = [run for run in missing if not is_done(run)]
+    if bar is not None:
+        bar.close()
+    if missing:
+        raise RuntimeError(
+            f"{name}: {len(missing)} runs are missing after {ATTEMPTS} attempts, the first: "
+            f"{missing[0].columns()}; out of memory? Lower `stack` or `workers` and run again"
+        )
+    return load(runs)
+
+
+def chunks(runs: Sequence[Run], stack: int) -> list[list[Run]]:
+    """Runs of equal company in groups of at most ``stack``, the longest groups first."""
+    companies: dict[tuple, list[Run]] = {}
+    for run in runs:
+        companies.setdefault(run.company, []).append(run)
+    cut: list[list[Run]] = []
+    for company in companies.values():
+        size = 1 if company[0].task.net == "resnet18" else stack
+        cut += [company[i : i + size] for i in range(0, len(company), size)]
+    return sorted(cut, key=lambda group: -len(group) * group[0].epochs)
+
+
+def _work(runs: Sequence[Run], device: str) -> int:
+    first = runs[0]
+    finish(runs, device, f"{first.task.benchmark} seed {first.member.seed} ({len(runs)} runs)")
+    return len(runs)
+
+
+def _local(groups: Sequence[Sequence[Run]], device: str, workers: int | None) -> Iterator[int]:
+    """Worker processes on this machine; a dead one ends the round, the next takes the rest.
+
+    GPUs take turns, :data:`PER_GPU` processes on each.
+    """
+    gpus = torch.cuda.device_count() if resolve_device(device).type == "cuda" else 0
+    if gpus and device in ("auto", "cuda"):
+        workers = workers or PER_GPU * gpus
+        jobs = [(group, f"cuda:{i % gpus}") for i, group in enumerate(groups)]
+    else:
+        jobs = [(group, device) for group in groups]
+    try:
+        yield from unordered(_work, jobs, workers)
+    except WorkerDied as error:
+        say(f"a worker died ({error}); going on with what is missing")
+
+
+ENGINES: dict[str, Engine] = {"local": _local, "ray": ray_engine}

@@ -1,0 +1,197 @@
+"""Where results live: cached computations, published artifacts, atomic writes.
+
+Everything is written beside its target and moved into place, so interrupted work is never
+mistaken for finished work.  The cache is keyed by the configuration and by a digest of the code
+that computes it: an edit to a plot redraws, an edit to a loss retrains.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock
+
+from remi_lib.paths import PACKAGE, cache_dir, figures_dir
+from remi_lib.progress import say
+
+Tables = dict[str, pd.DataFrame]
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary path in the target's folder that replaces ``path`` when the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    with atomic(path) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def write_json(value: Any, path: Path) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def publish(name: str, profile: str, data: pd.DataFrame, figure: Any = None) -> None:
+    """Write an artifact: its data as CSV and, given a matplotlib figure, PNG and PDF of it."""
+    folder = figures_dir(profile)
+    write_csv(data, folder / f"{name}.csv")
+    if figure is not None:
+        for suffix, metadata in ((".png", {}), (".pdf", {"CreationDate": None})):
+            with atomic(folder / f"{name}{suffix}") as temporary:
+                figure.savefig(temporary, metadata=metadata)
+
+
+# Storing results, showing progress, finding folders and using processes is not computing them.
+NOT_COMPUTING = ("remi_lib.replication", "remi_lib.progress", "remi_lib.paths")
+
+
+@cache
+def code_digest(module: str) -> str:
+    """Digest of a module of the package, by its dotted name, and of every one that it imports.
+
+    Comments and docstrings do not count: rewording what is computed does not change it.
+    """
+    seen: dict[str, str] = {}
+    todo = [module]
+    while todo:
+        name = todo.pop()
+        if name in seen or name.startswith(NOT_COMPUTING):
+            continue
+        tree = ast.parse(_source(name).read_text())
+        todo += _imports(tree)
+        seen[name] = _without_docstrings(tree)
+    return hashlib.sha256(json.dumps(sorted(seen.items())).encode()).hexdigest()
+
+
+def _source(module: str) -> Path:
+    """The file of a module of the package; the package's own ``__init__`` for a folder."""
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _imports(tree: ast.Module) -> list[str]:
+    """The modules of the package that a module imports, anywhere in it."""
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(PACKAGE.name):
+            continue
+        inside = [f"{node.module}.{alias.name}" for alias in node.names]
+        found += [name for name in inside if _source(name).is_file()]
+        if node.module != PACKAGE.name:
+            found.append(str(node.module))
+    return found
+
+
+def _without_docstrings(tree: ast.Module) -> str:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [x for x in body if not _is_text(x)]  # type: ignore[attr-defined]
+    return ast.dump(tree)
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def config_key(config: Mapping[str, Any], module: str) -> str:
+    """A short key of a configuration, of the code that runs it and of torch's version.
+
+    ``module``: the dotted name of the module that computes.  Code from elsewhere, such as that of
+    a registered loss, belongs into the configuration.
+    """
+    import torch
+
+    identity = [config, code_digest(module), torch.__version__.split("+")[0]]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def read_tables(folder: Path) -> Tables | None:
+    """The tables of a result folder; None if it is not there or, which is said, unreadable."""
+    if not (folder / "config.json").is_file():
+        return None
+    try:
+        names = json.loads((folder / "config.json").read_text())["tables"]
+        return {name: pd.read_parquet(folder / f"{name}.parquet") for name in names}
+    except Exception as error:
+        say(f"{folder.name}: unreadable ({type(error).__name__}), to be computed again")
+        return None
+
+
+def write_tables(folder: Path, tables: Tables, config: Mapping[str, Any]) -> None:
+    """Parquet files in a folder that appears as a whole, in place of a former one."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".writing-"))
+    try:
+        for name, table in tables.items():
+            table.to_parquet(temporary / f"{name}.parquet", index=False)
+        about = {"tables": list(tables), "config": config}
+        (temporary / "config.json").write_text(json.dumps(about, indent=1))
+        replace_folder(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_folder(fresh: Path, folder: Path) -> None:
+    """Move a finished folder to its place; a former one is out of the way before it is deleted."""
+    former = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".former-"))
+    try:
+        if folder.exists():
+            folder.rename(former / folder.name)
+        fresh.rename(folder)
+    finally:
+        shutil.rmtree(former, ignore_errors=True)
+
+
+@contextmanager
+def locked(*folders: Path) -> Iterator[None]:
+    """Hold these results for this process; whoever else wants one waits, and finds it done.
+
+    Taken in one order everywhere, so that two holders of several cannot wait for each other; the
+    system frees a lock whose holder dies.
+    """
+    with ExitStack() as held:
+        for folder in sorted(set(folders)):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(folder.parent / f".{folder.name}.lock"))
+        yield
+
+
+def cached(
+    name: str, config: Mapping[str, Any], module: str, compute: Callable[[], Tables]
+) -> Tables:
+    """``compute()``, or its stored tables if this configuration was computed by this code."""
+    folder = cache_dir() / f"{name}-{config_key(config, module)}"
+    with locked(folder):
+        tables = read_tables(folder)
+        if tables is not None:
+            say(f"{name}: from the cache")
+            return tables
+        started = time.perf_counter()
+        tables = compute()
+        write_tables(folder, tables, config)
+    say(f"{name}: computed in {time.perf_counter() - started:.0f} s")
+    return tables

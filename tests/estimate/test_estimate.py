@@ -1,0 +1,382 @@
+"""estimate_mi: known MI, honest intervals, every kind of input, every warning, every error."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from remi_lib import Scores, estimate_mi
+from remi_lib.estimate import (
+    MARGINS,
+    PairCritic,
+    Reading,
+    bound_of,
+    encode,
+    influence,
+    read,
+    shifted_pairs,
+    split,
+)
+from remi_lib.estimators.distributions import bivariate, overlapping_intervals, sparse, student
+from remi_lib.losses import dv, infonce
+
+QUICK = {"seeds": 1, "folds": 3, "steps": 100, "label": None}
+
+
+@pytest.fixture(scope="module")
+def correlated():
+    return bivariate(0.9).sample(1000, 0)
+
+
+# --- the estimate
+
+
+@pytest.mark.parametrize("loss", ["remine", "reinfonce", "renwj", "rejs"])
+def test_known_mi(correlated, loss):
+    found = estimate_mi(*correlated, loss=loss, seeds=2, folds=3, steps=200, label=None)
+    assert float(found) == pytest.approx(bivariate(0.9).mi, abs=0.1)
+    low, high = found.interval
+    assert low < found.value < high
+    assert high - low < 0.2
+
+
+def test_independent_samples_have_none():
+    x, y = sparse(3, 0.0).sample(1000, 1)
+    found = estimate_mi(x, y, **QUICK)
+    assert abs(float(found)) < 0.03
+    assert found.interval[0] < 0
+
+
+def test_a_class_and_a_number():
+    distribution = overlapping_intervals(3)
+    x, y = distribution.sample(1000, 2)
+    found = estimate_mi(x, y, seeds=1, steps=500, label=None)
+    assert float(found) == pytest.approx(distribution.mi, abs=0.1)
+
+
+def test_of_a_class_with_itself_is_its_entropy():
+    x = np.random.default_rng(0).integers(4, size=600)
+    # DV of the exact critic on a fold reads its own class counts: log 4 within sampling noise.
+    assert float(estimate_mi(x, x, seeds=1, steps=300, label=None)) == pytest.approx(
+        math.log(4), abs=0.1
+    )
+
+
+def test_intervals_cover_on_an_easy_problem():
+    """20 samples of a weak dependence: a 95% interval misses it more than 4 times in 20 with
+    probability 0.3%."""
+    distribution = bivariate(0.4)
+    held = 0
+    for seed in range(20):
+        low, high = estimate_mi(*distribution.sample(300, seed), seed, **QUICK).interval
+        held += low <= distribution.mi <= high
+    assert held >= 16
+
+
+def test_equal_seeds_are_equal_and_torch_is_left_alone(correlated):
+    state = torch.random.get_rng_state()
+    runs = [estimate_mi(*correlated, seed, **QUICK) for seed in (3, 3, 4)]
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert float(runs[0]) == float(runs[1]) != float(runs[2])
+    pd.testing.assert_frame_equal(runs[0].history, runs[1].history)
+
+
+@pytest.mark.parametrize("margins", ["both", "ranks"])
+def test_ranks_see_through_monotone_maps(correlated, margins):
+    """A pure rank transformation gives the same columns; with the standardised view beside it,
+    close estimates."""
+    x, y = correlated
+    plain = estimate_mi(x, y, margins=margins, **QUICK)
+    bent = estimate_mi(np.exp(3 * x), y**3, margins=margins, **QUICK)
+    if margins == "ranks":
+        assert float(bent) == float(plain)
+    assert float(bent) == pytest.approx(float(plain), abs=0.05)
+
+
+def test_outliers_do_not_rule_the_estimate():
+    """Cauchy tails: standardised by their SD, critics extrapolate and held-out readings explode."""
+    distribution = student(1, 1)
+    found = estimate_mi(*distribution.sample(1000, 0), seeds=1, folds=3, steps=200, label=None)
+    assert float(found) == pytest.approx(distribution.mi, abs=0.12)
+    assert found.interval[1] - found.interval[0] < 0.2
+
+
+def test_units_do_not_matter(correlated):
+    x, y = correlated
+    moved = estimate_mi(1e6 * x + 1e3, y / 1e6, **QUICK)
+    assert float(moved) == pytest.approx(float(estimate_mi(x, y, **QUICK)), abs=1e-3)
+
+
+# --- input
+
+
+def test_kinds_of_input_agree(correlated):
+    x, y = correlated
+    reference = float(estimate_mi(x, y, **QUICK))
+    frame = pd.DataFrame({"a": x[:, 0]}, index=range(5, 1005))
+    kinds = [
+        (x.ravel(), y.ravel()),
+        (x.tolist(), y),
+        (torch.from_numpy(x), torch.from_numpy(y).requires_grad_()),
+        (frame, frame["a"] * 0 + y.ravel()),
+        (frame["a"], y.astype(np.longdouble)),
+    ]
+    for given in kinds:
+        assert float(estimate_mi(*given, **QUICK)) == reference
+    half = float(estimate_mi(torch.from_numpy(x).bfloat16(), y.astype(np.float16), **QUICK))
+    assert half == pytest.approx(reference, abs=0.05)
+
+
+def test_columns_may_be_mixed_and_unequal():
+    generator = np.random.default_rng(0)
+    color = generator.choice(["red", "green", "blue"], 500)
+    frame = pd.DataFrame(
+        {
+            "color": pd.Categorical(color),
+            "flag": generator.random(500) < 0.5,
+            "size": generator.normal(size=500),
+            "count": generator.integers(3, size=500),
+        }
+    )
+    encoded, about = encode("x", frame)
+    assert encoded.shape == (500, 3 + 2 + 2 + 3)
+    assert "1 numeric column, each standardised" in about
+    assert "3 discrete columns, one-hot" in about
+    found = estimate_mi(frame, (color == "red").astype(int), **QUICK)
+    share = np.mean(color == "red")
+    entropy = -share * math.log(share) - (1 - share) * math.log(1 - share)
+    assert float(found) == pytest.approx(entropy, abs=0.1)
+    assert "standardised" in repr(found)
+
+
+@pytest.mark.parametrize("margins", list(MARGINS))
+def test_margins(margins):
+    v = np.random.default_rng(0).standard_cauchy(500)
+    encoded, about = encode("x", v, margins)
+    assert MARGINS[margins] in about
+    assert encoded.shape == (500, 2 if margins == "both" else 1)
+    if margins == "raw":
+        assert (encoded[:, 0] == v).all()
+        return
+    assert np.abs(encoded).max() <= (4 if margins != "standard" else 25)
+    ranked = encoded[:, -1]
+    assert (np.argsort(ranked, kind="stable") == np.argsort(v, kind="stable")).all()
+    assert ranked.std() == pytest.approx(1)
+
+
+def test_integers_of_many_values_are_numbers():
+    v = np.arange(100)
+    assert encode("x", v)[0].shape == (100, 2)
+    assert encode("x", v % 32)[0].shape == (100, 32)
+    assert encode("x", v % 32, categories=0)[0].shape == (100, 2)
+
+
+def test_a_constant_is_no_information():
+    y = np.random.default_rng(0).normal(size=200)
+    assert float(estimate_mi(np.ones(200), y, **QUICK)) == pytest.approx(0, abs=0.05)
+
+
+def gap(position: int, value: float) -> np.ndarray:
+    x = np.random.default_rng(0).normal(size=100)
+    x[position] = value
+    return x
+
+
+GOOD = gap(0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "options", "message"),
+    [
+        (np.zeros((2, 3, 4)), GOOD, {}, r"x: has shape \(2, 3, 4\); must be \(n,\) or \(n, d\)"),
+        (GOOD, np.float64(1), {}, r"y: has shape \(\)"),
+        (GOOD, GOOD[:99], {}, "y: has 99 samples, x has 100; they must be paired"),
+        (gap(7, np.nan), GOOD, {}, "x: 1 values are NaN or infinite, the first in row 7"),
+        (GOOD, gap(8, -np.inf), {}, "y: 1 values are NaN or infinite, the first in row 8"),
+        (["a", None] * 50, GOOD, {}, "x: 50 values are missing, the first in row 1"),
+        ([f"name {i}" for i in range(100)], GOOD, {}, "x: a discrete column has 100 values in 100"),
+        (GOOD, GOOD * 1j, {}, "y: complex128 is neither real nor discrete"),
+        (GOOD[:20], GOOD[:20], {}, "x: has 20 samples; needs at least 50"),
+        (np.zeros((100, 0)), GOOD, {}, "x: has no column"),
+        (GOOD, GOOD, {"margins": "copula"}, "margins: 'copula' is not allowed; one of both"),
+        (GOOD, GOOD, {"folds": 1}, "folds: 1 is not allowed; must be at least 2"),
+        (GOOD, GOOD, {"seeds": 0}, "seeds: 0 is not allowed"),
+        (GOOD, GOOD, {"loss": "mien"}, "no loss is called 'mien'"),
+        (GOOD, GOOD, {"loss": "mine", "weight": 0.1}, "weight: mine has no penalty"),
+        (GOOD, GOOD, {"device": "tpu"}, "device: 'tpu' is not there"),
+        (GOOD, GOOD, {"hidden": ()}, "hidden: needs at least one layer"),
+        (GOOD, GOOD, {"lr": 0.0}, "lr: 0.0 is not allowed; must be positive"),
+    ],
+)
+def test_errors_name_the_argument(x, y, options, message):
+    with pytest.raises(ValueError, match=message):
+        estimate_mi(x, y, label=None, **options)
+
+
+# --- warnings
+
+
+def warned(found, text: str) -> bool:
+    return any(text in warning for warning in found.warnings)
+
+
+def test_nothing_to_warn_of(correlated):
+    found = estimate_mi(*correlated, seeds=1, label=None, patience=3)
+    assert not warned(found, "over-fitting")
+    assert not warned(found, "log K")
+    assert not warned(found, "diverged")
+
+
+@pytest.mark.parametrize("loss", ["infonce", "remine"])
+def test_near_log_k(loss):
+    x = np.random.default_rng(0).normal(size=(300, 2))
+    found = estimate_mi(x, x, loss=loss, seeds=1, steps=300, label=None)
+    assert warned(found, "near log K = 4.09 (K = 60 pairs")
+    if loss == "infonce":
+        assert float(found) < math.log(60)
+
+
+def test_diverged(correlated):
+    x, y = correlated
+    found = estimate_mi(x * 1000, y, loss="nwj", lr=1.0, margins="raw", **QUICK)
+    assert warned(found, "3 of 3 critics diverged")
+    assert math.isnan(float(found))
+    assert warned(found, "there is no estimate")
+    assert "nan" in repr(found)
+
+
+def test_over_fitting():
+    """Two relations among twenty columns and 150 samples: learned by heart, not found."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(150, 20))
+    y = x[:, :2] + generator.normal(size=(150, 2))
+    found = estimate_mi(x, y, seeds=1, steps=100, label=None)
+    assert warned(found, "over-fitting: the critics read")
+    assert float(found) < math.log(2)
+    assert {"training", "held_out", "seed", "fold", "step"} <= set(found.history)
+    last = found.history.groupby("fold").last()
+    assert (last["training"] > last["held_out"] + 1).all()
+
+
+def test_unfinished():
+    x, y = sparse(3, 0.9, 3).sample(500, 0)
+    found = estimate_mi(x, y, seeds=1, steps=50, label=None)
+    assert warned(found, "still improving at step 50")
+
+
+# --- the parts
+
+
+def test_shifted_pairs_are_the_formulas():
+    values = torch.randn(2, 7, 4, dtype=torch.float64)
+    own, others = values[..., 0], values[..., 1:]
+    expected = own.mean(-1) - others.exp().mean((-2, -1)).log()
+    torch.testing.assert_close(dv(shifted_pairs(values)).mi, expected)
+    expected = (own - values.exp().mean(-1).log()).mean(-1)
+    torch.testing.assert_close(infonce(shifted_pairs(values, True)).mi, expected)
+    for per_row in (False, True):
+        table = shifted_pairs(values, per_row)
+        assert torch.allclose(table.joint_mass(), torch.ones(2).double())
+        assert torch.allclose(table.log_product.exp().sum(), torch.ones(()).double())
+
+
+def test_pair_critic_is_its_layers():
+    critic = PairCritic([5], 2, 3, (8, 6))
+    x, y = torch.randn(1, 4, 2), torch.randn(1, 4, 3)
+    found = critic(x, y, torch.tensor([0, 1, 3]))
+    for i in range(4):
+        for column, shift in enumerate((0, 1, 3)):
+            h = torch.cat([x[0, i], y[0, (i + shift) % 4]])
+            for layer in range(2):
+                w, b = critic.weights[layer][0], critic.biases[layer][0]
+                h = torch.nn.functional.silu(h @ w + b)
+            torch.testing.assert_close(found[0, i, column], (h @ critic.weights[2][0])[0])
+
+
+@pytest.mark.parametrize("n", [100, 103])
+def test_no_sample_is_read_by_a_critic_that_saw_it(n):
+    rows = split(n, 4, 2, seed=0)
+    assert rows.test.shape == (8, n // 4)
+    for member in range(8):
+        roles = [set(r[member].tolist()) for r in (rows.train, rows.watch, rows.test)]
+        assert sum(map(len, roles)) == len(set().union(*roles)) == n
+    assert len(set(rows.test[:4].flatten().tolist())) == n // 4 * 4
+    assert torch.equal(rows.test[:4], rows.test[4:])
+    assert not torch.equal(rows.watch[:4], rows.watch[4:])
+    assert len(set(rows.streams)) == 8
+
+
+@pytest.mark.parametrize("per_row", [False, True])
+def test_influence_predicts_the_spread_of_the_bound(per_row):
+    """Over fresh samples of a fixed critic, the bound scatters as its influences say."""
+    generator = torch.Generator().manual_seed(0)
+    n = 80
+    x = torch.randn(2000, n, generator=generator, dtype=torch.float64)
+    y = 0.6 * x + 0.8 * torch.randn(2000, n, generator=generator, dtype=torch.float64)
+    met = (torch.arange(n).unsqueeze(1) + torch.arange(n)) % n
+    values = 0.5 * x.unsqueeze(-1) * y[:, met]
+    table = shifted_pairs(values, per_row)
+    seen = bound_of(per_row)(table).mi.std().item()
+    gain = influence(table, per_row)
+    assert gain.mean(-1).abs().max() < 1e-9
+    said = (gain.var(-1) / n).mean().sqrt().item()
+    assert said == pytest.approx(seen, rel=0.1)
+
+
+def test_the_mean_critic_reads_no_less_than_the_critics_do():
+    """DV is concave in T."""
+    values = 3 * torch.randn(5, 30, 30, dtype=torch.float64)
+    mean = dv(shifted_pairs(values.mean(0))).mi
+    assert mean >= dv(shifted_pairs(values)).mi.mean()
+
+
+def test_reading_averages_the_usable_critics_of_each_fold():
+    rows = split(60, 3, 2, seed=0)
+    critic = PairCritic(rows.streams, 1, 1, (8,))
+    data = [torch.randn(60, 1), torch.randn(60, 1)]
+    everybody = torch.ones(6, dtype=torch.bool)
+    alive = everybody.clone()
+    alive[0] = False
+    whole, part = (read(critic, data, rows, False, who) for who in (everybody, alive))
+    assert whole.value != part.value
+    shifts = torch.arange(20)
+    by_hand = []
+    for fold in range(3):
+        own = rows.test[fold]
+        tables = critic(data[0][own][None], data[1][own][None], shifts)
+        by_hand.append(dv(shifted_pairs(tables[[fold, fold + 3]].mean(0))).mi.item())
+    assert whole.value == pytest.approx(np.mean(by_hand), abs=1e-6)
+    with torch.no_grad():
+        for parameter in critic.parameters():
+            parameter[0] = math.nan  # a dead critic does not reach the others
+    assert read(critic, data, rows, False, alive).value == pytest.approx(part.value)
+    alive[3] = False
+    assert math.isnan(read(critic, data, rows, False, alive).value)
+    assert isinstance(whole, Reading)
+    assert whole.ceiling == pytest.approx(math.log(20))
+
+
+def test_result_is_a_number_with_its_story(correlated):
+    found = estimate_mi(*correlated, **QUICK)
+    assert float(found) == found.value == found.estimate.value
+    assert f"{found.value:.3f} nats" in repr(found)
+    assert "1000 samples in 3 folds, 1 seeds, remine" in repr(found)
+    assert found.settings["seed"] == 0
+    assert len(found.by_seed) == 1
+    assert found.history["step"].max() <= 100
+    assert isinstance(shifted_pairs(torch.zeros(3, 3)), Scores)
+
+
+def test_it_is_imported_only_when_asked_for():
+    code = (
+        "import sys, remi_lib; print('pandas' in sys.modules, 'scipy' in sys.modules); "
+        "remi_lib.estimate_mi; print('sklearn' in sys.modules, 'torchvision' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"] * 4

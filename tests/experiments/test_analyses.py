@@ -1,0 +1,247 @@
+"""Ablations, out-of-distribution scores and findings: the arithmetic behind their tables."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from remi_lib.experiments import benchmark, findings, lambda_sweep, out_of_distribution, sweep
+from remi_lib.images import load_images
+from remi_lib.paths import figures_dir
+from remi_lib.replication.claims import Ledger
+from remi_lib.tasks import ImageTask
+
+OPTIONS = dict(dataset="digits", batch=10, seeds=2, width=16, epochs={"clb": 1})
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REMI_CACHE", str(tmp_path_factory.mktemp("cache")))
+        runs = lambda_sweep.lambda_runs([0.01, 1.0], **OPTIONS)
+        squares = lambda_sweep.two_by_two(0.1, 10.0, **OPTIONS)
+        scaled = lambda_sweep.scale_runs({"divided by √d": {"scale": "sqrt"}}, 0.1, **OPTIONS)
+        every = [*runs, *(r for cells in (squares, scaled) for rs in cells.values() for r in rs)]
+        sweep.sweep("a", every)
+        return (
+            benchmark.per_run(sweep.load(runs)),
+            {k: benchmark.per_run(sweep.load(v)) for k, v in squares.items()},
+            {k: benchmark.per_run(sweep.load(v)) for k, v in scaled.items()},
+        )
+
+
+def test_two_by_two_is_a_square():
+    cells = lambda_sweep.two_by_two(0.1, 10.0, **OPTIONS)
+    assert list(cells) == ["neither", "clip", "penalty", "both"]
+    for name, runs in cells.items():
+        for run in runs:
+            loss = run.member.make_loss()
+            clipped = loss.tau is not None and math.isfinite(loss.tau)
+            assert clipped is (name in ("clip", "both")), (name, run.member)
+            assert (loss.weight is not None) is (name in ("penalty", "both"))
+
+
+def test_lambda_table_and_choices(swept):
+    runs = swept[0]
+    table = lambda_sweep.lambda_table(runs)
+    assert len(table) == 12
+    row = table.iloc[0]
+    own = runs[(runs["loss"] == row["loss"]) & (runs["weight"] == row["weight"])]
+    assert row["mi"] == pytest.approx(own["mi"].mean())
+    chosen = lambda_sweep.choices(runs)
+    assert set(chosen["hindsight"]) <= {0.01, 1.0}
+    assert len(chosen) == 6
+
+
+def frame(**columns) -> pd.DataFrame:
+    base = {"diverged_step": np.nan, "frozen": False, "accuracy": 0.9, "seed": [0, 1]}
+    return pd.DataFrame({**base, **columns})
+
+
+def test_outcomes_count_failures_and_average_the_rest():
+    cells = {"x": frame(loss="nwj", mi=[1.0, np.nan], diverged_step=[np.nan, 3.0])}
+    table = lambda_sweep.outcomes(cells)
+    assert table.loc[0, "failed"] == 0.5
+    assert table.loc[0, "mi"] == 1.0
+    assert lambda_sweep.outcome_grid(table).loc["x", "NWJ"] == "1.00 (0.90), fails 1/2"
+    gone = lambda_sweep.outcomes({"x": frame(loss="nwj", mi=[0.0, 0.0], frozen=True)})
+    assert lambda_sweep.outcome_grid(gone).loc["x", "NWJ"] == "fails 2/2"
+
+
+def test_every_claim_of_notebook_5_can_be_judged(swept):
+    ledger = Ledger("05_lambda_sweep", "cpu", ["digits"])
+    lambda_sweep.judge(ledger, *swept)
+    assert not [key for key in ledger.due() if key not in ledger.entries]
+
+
+def outputs() -> pd.DataFrame:
+    t = np.log([[8.0, 0.1], [0.5, 2.0], [0.2, 0.3]])
+    about = {"loss": "remine", "seed": 0, "set": ["train", "test", "photos"], "label": [0, 1, -1]}
+    return pd.DataFrame({"0": t[:, 0], "1": t[:, 1], **about})
+
+
+def test_scores_of_outputs():
+    table = out_of_distribution.scores_of(outputs())
+    assert np.exp(table["largest"]).tolist() == pytest.approx([8, 2, 0.3])
+    assert table["softmax"].tolist() == pytest.approx([8 / 8.1, 2 / 2.5, 0.6])
+    assert np.exp(table["true"][:2]).tolist() == pytest.approx([8, 2])
+    assert np.isnan(table["true"][2])
+
+
+def test_pairs_of_outputs():
+    pairs = out_of_distribution.pairs_of(outputs())
+    assert pairs["pair"].tolist() == ["true", "false", "false", "true", "any", "any"]
+    assert pairs["ratio"].tolist() == pytest.approx([8, 0.1, 0.5, 2, 0.2, 0.3])
+
+
+def test_auroc_of_separable_scores_is_one():
+    one = outputs()
+    two = pd.concat([one, one.assign(seed=0)])
+    area = out_of_distribution.auroc(out_of_distribution.scores_of(two)).set_index("score")["auroc"]
+    assert area["largest"] == 1
+    assert area["softmax"] == 1
+
+
+@pytest.mark.parametrize("name", ["photos", "inverted", "shuffled"])
+def test_foreign_images_look_like_the_set(name):
+    data = load_images("digits")
+    images = out_of_distribution.foreign_images(name, data, 12)
+    assert images.shape == (12, 1, 8, 8)
+    assert images.dtype == torch.uint8
+    assert int(images.max()) <= data.peak
+    assert out_of_distribution.foreign_images(name, data, 12).equal(images)
+
+
+def test_foreign_images_of_colour():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (5, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    coloured = type(load_images("digits"))("c", x, torch.arange(5), x, torch.arange(5), 5)
+    assert out_of_distribution.foreign_images("photos", coloured, 4).shape == (4, 3, 32, 32)
+    with pytest.raises(ValueError, match="foreign: 'cats' is not allowed"):
+        out_of_distribution.foreign_images("cats", coloured)
+
+
+def test_foreign_sets_take_the_size_and_the_ink_of_the_known_one(monkeypatch):
+    """Grey digits against colour pictures, both ways: white stays white, halves are halved."""
+    digits = load_images("digits")
+    x = torch.full((5, 3, 32, 32), 255, dtype=torch.uint8)
+    x[1] = 51  # a fifth of white
+    coloured = type(digits)("c", x, torch.arange(5), x, torch.arange(5), 5)
+    monkeypatch.setattr(
+        out_of_distribution, "load_images", {"cifar10": coloured, "mnist": digits}.__getitem__
+    )
+    grey = out_of_distribution.foreign_images("cifar10", digits, 4)
+    assert grey.shape == (4, 1, 8, 8)
+    assert [int(image.unique()) for image in grey[:2]] == [16, 3]
+    colour = out_of_distribution.foreign_images("mnist", coloured, 4)
+    assert colour.shape == (4, 3, 32, 32)
+    assert colour[:, 0].equal(colour[:, 2])
+    assert int(colour.max()) == 255
+    assert out_of_distribution.foreign_images("inverted", digits, 2).equal(16 - digits.test_x[:2])
+    shuffled = out_of_distribution.foreign_images("shuffled", digits, 2)
+    assert shuffled.flatten(1).sort(1).values.equal(digits.test_x[:2].flatten(1).sort(1).values)
+
+
+def test_auroc_counts_the_pairs_that_are_in_order():
+    """Three of four pairs of (test, photo) have the larger score on the test image."""
+    base = pd.DataFrame({"loss": "remine", "seed": 0, "set": ["test", "test", "photos", "photos"]})
+    scores = base.assign(largest=[4.0, 2.0, 3.0, 1.0], softmax=[0.1, 0.2, 0.3, 0.4])
+    train = base.head(1).assign(set="train", largest=-9.0, softmax=0.0)
+    table = out_of_distribution.auroc(pd.concat([scores, train]))
+    assert table.set_index("score")["auroc"].to_dict() == {"largest": 0.75, "softmax": 0.0}
+    assert set(table["foreign"]) == {"photos"}
+    lost = out_of_distribution.auroc(scores.assign(largest=[np.inf, 2.0, np.nan, 1.0])).set_index(
+        "score"
+    )["auroc"]
+    assert np.isnan(lost["largest"])
+    assert lost["softmax"] == 0.0
+
+
+def test_claims_of_notebook_7_by_hand():
+    """e^T against K = 10: training pairs at 10 and 20, half of the test pairs within 5 to 20."""
+    rows = []
+    for seed, train in ((0, 10.0), (1, 20.0)):
+        for kind, true, largest in (
+            ("train", [train] * 3, [train] * 3),
+            ("test", [6.0, 19.0, 4.0, 21.0], [30.0] * 4),
+            ("photos", [np.nan] * 4, [1.0, 4.0, 4.9, 6.0]),
+        ):
+            part = {"true": np.log(true), "largest": np.log(largest)}
+            rows.append(pd.DataFrame({"loss": "remine", "seed": seed, "set": kind, **part}))
+    scores = pd.concat(rows, ignore_index=True)
+    areas = pd.DataFrame(
+        [
+            (loss, seed, "photos", score, area + 0.02 * seed * (loss == "infonce"))
+            for loss, score, area in (
+                ("remine", "largest", 0.9),
+                ("remine", "softmax", 0.7),
+                ("infonce", "largest", 0.8),
+            )
+            for seed in (0, 1)
+        ],
+        columns=["loss", "seed", "foreign", "score", "auroc"],
+    )
+    ledger = Ledger("07_out_of_distribution", "cpu", ["digits"])
+    out_of_distribution.judge(ledger, "digits", scores, areas, "photos")
+    assert set(ledger.due()) == set(ledger.entries)
+    found = {key.removesuffix("@digits"): e["value"] for key, e in ledger.entries.items()}
+    assert found == pytest.approx(
+        {
+            "fig8.train-at-the-ideal": 1.5,
+            "fig8.test-alike": 0.5,
+            "fig8.foreign-rejected": 0.75,
+            "fig8.beats-max-softmax": 0.2,
+            "fig8.beats-infonce": 0.09,
+        }
+    )
+
+
+def test_critic_outputs_are_log_ratios():
+    task = ImageTask(width=32)
+    options = dict(seeds=1, batch=10, epochs=1, weight=0.1, device="cpu")
+    table = out_of_distribution.critic_outputs(task, ["remine", "renwj"], ["inverted"], **options)
+    assert len(table) == 2 * (1437 + 360 + 360)
+    known = table[table["set"] == "train"]
+    for loss in ("remine", "renwj"):
+        t = known.loc[known["loss"] == loss, [str(k) for k in range(10)]].to_numpy()
+        # The penalty holds log E_Q[e^T] near 0, for NWJ after the shift by 1.
+        assert abs(np.log(np.exp(t).mean())) < 0.5
+    again = out_of_distribution.critic_outputs(task, ["remine", "renwj"], ["inverted"], **options)
+    pd.testing.assert_frame_equal(table, again)
+
+
+def test_a_missing_artifact_is_said():
+    assert findings.measured("cpu", "nothing", "99", len) == "not run (needs notebook 99)"
+    folder = figures_dir("cpu")
+    folder.mkdir(parents=True)
+    (folder / "x.csv").write_text("a\n1\n2\n")
+    assert findings.measured("cpu", "x", "99", lambda f: f["a"].mean()) == "1.500"
+    assert "not run" in findings.js_low_by_one_over_e("cpu").to_string()
+
+
+def test_predictions_of_the_findings():
+    """The predicted columns are the closed forms that the prose names."""
+    js = findings.js_low_by_one_over_e("cpu")
+    assert f"{math.log(10) - 1 / math.e:.3f}" in js.loc["SLB JS, cifar10", "predicted"]
+    law = findings.batch_law("cpu")
+    assert float(law.loc["SD over batches, cifar10", "predicted"]) == pytest.approx(0.451, abs=0.02)
+    rare = findings.no_joint_pair([32])
+    assert float(rare.loc["batch 32", "predicted"]) == pytest.approx((15 / 16) ** 32, abs=1e-4)
+    assert float(rare.loc["batch 32", "measured"]) == pytest.approx((15 / 16) ** 32, abs=0.01)
+    caps = findings.clipped_caps()
+    assert caps.loc["ReNWJ", 10.0] == pytest.approx(8.55, abs=0.03)
+
+
+def test_rounding_moves_the_constant_and_not_the_estimate():
+    table = findings.rounding_becomes_drift(findings.rounding_runs(120, 1, 16, 16))
+    assert table.loc["adam", "output bias"] > 1e-3
+    assert table.loc["sgd", "output bias"] < 1e-4
+
+
+def test_initial_scores_grow_with_the_width():
+    table = findings.initial_scores([16, 256], 1)
+    assert table["mean T"].iloc[1] > 8 * table["mean T"].iloc[0]

@@ -1,0 +1,94 @@
+"""A real Ray cluster of two nodes on this machine: the same files, also after kills."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import psutil
+import pytest
+
+from remi_lib.experiments import sweep
+from remi_lib.paths import cache_dir
+from tests.experiments.test_benchmark import few
+
+ray = pytest.importorskip("ray")
+cluster_utils = pytest.importorskip("ray.cluster_utils")
+
+
+@pytest.fixture(scope="module")
+def address():
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    cluster = cluster_utils.Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+    )
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    yield cluster.address
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def on_the_cluster(address, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    yield
+    ray.shutdown()
+
+
+def workers() -> list[psutil.Process]:
+    """The processes that are executing a task right now."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = " ".join(process.info["cmdline"] or [])
+        if "ray::" in line and "remi" in line:
+            found.append(process)
+    return found
+
+
+def test_same_files_as_the_local_engine(tmp_path, monkeypatch):
+    runs = few(("mine", "renwj"), seeds=2, epochs={"slb": 1})
+    far = sweep.sweep("r", runs, engine="ray", device="cpu")
+    names = sorted(p.name for p in (cache_dir() / "runs").iterdir() if p.is_dir())
+    monkeypatch.setenv("REMI_CACHE", str(tmp_path / "other"))
+    near = sweep.sweep("l", runs, engine="local", device="cpu")
+    assert names == sorted(p.name for p in (cache_dir() / "runs").iterdir() if p.is_dir())
+    for key in ("batches", "epochs"):
+        pd.testing.assert_frame_equal(getattr(far, key), getattr(near, key), rtol=1e-4)
+
+
+def test_a_killed_worker_costs_nothing():
+    runs = few(("mine",), seeds=4, epochs={"slb": 6})
+    engine = sweep.ENGINES["ray"](sweep.chunks(runs, 1), "cpu", None)
+    first = next(engine)
+    victims = workers()
+    assert victims
+    victims[0].send_signal(signal.SIGKILL)
+    assert first + sum(engine) == len(runs)
+    assert all(map(image_runs.is_done, runs))
+    kept = [p for p in (cache_dir() / "runs").iterdir() if p.is_dir()]
+    assert len(kept) == len(runs)
+
+
+def test_a_killed_driver_goes_on_with_what_is_missing(capsys):
+    script = (
+        "from tests.experiments.test_benchmark import few; from remi_lib.experiments import sweep;"
+        "sweep.sweep('k', few(('mine',), seeds=6, epochs={'slb': 6}), stack=1,"
+        " engine='ray', device='cpu')"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    runs = few(("mine",), seeds=6, epochs={"slb": 6})
+    deadline = time.time() + 90
+    while not any(map(image_runs.is_done, runs)) and time.time() < deadline:
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    done = sum(map(image_runs.is_done, runs))
+    assert 0 < done < len(runs)
+    sweep.sweep("again", runs, stack=1, engine="ray", device="cpu")
+    assert f"again: 6 runs, {done} from the cache" in capsys.readouterr().out
+    assert all(map(image_runs.is_done, runs))

@@ -1,0 +1,94 @@
+"""Results appear whole or not at all; the cache knows configuration and code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from remi_lib.replication import store
+
+
+def test_atomic_leaves_the_old_file_on_failure(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), store.atomic(path) as temporary:
+        temporary.write_text(f"half {1 / 0}")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_publish(tmp_path):
+    figure, ax = plt.subplots()
+    ax.plot([1, 2])
+    store.publish("fig", "cpu", pd.DataFrame({"a": [1 / 3]}), figure)
+    folder = store.figures_dir("cpu")
+    assert sorted(p.name for p in folder.iterdir()) == ["fig.csv", "fig.pdf", "fig.png"]
+    assert (folder / "fig.csv").read_text() == "a\n0.333333\n"
+    first = (folder / "fig.pdf").read_bytes()
+    store.publish("fig", "cpu", pd.DataFrame({"a": [1 / 3]}), figure)
+    assert (folder / "fig.pdf").read_bytes() == first
+
+
+def test_cached_computes_once_and_survives_corruption(capsys):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return {"t": pd.DataFrame({"x": [len(calls)]})}
+
+    for _ in range(2):
+        assert store.cached("n", {"k": 1}, "remi_lib.losses", compute)["t"]["x"].tolist() == [1]
+    folder = next(p for p in store.cache_dir().iterdir() if p.is_dir())
+    (folder / "t.parquet").write_bytes(b"garbage")
+    assert store.cached("n", {"k": 1}, "remi_lib.losses", compute)["t"]["x"].tolist() == [2]
+    assert "unreadable" in capsys.readouterr().out
+    assert store.cached("n", {"k": 2}, "remi_lib.losses", compute)["t"]["x"].tolist() == [3]
+
+
+def test_failed_computation_leaves_nothing():
+    def compute():
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        store.cached("n", {}, "remi_lib.losses", compute)
+    assert not [p for p in store.cache_dir().iterdir() if p.is_dir()]
+
+
+def copy_package(tmp_path: Path, monkeypatch) -> Path:
+    copied = tmp_path / "remi_lib"
+    shutil.copytree(store.PACKAGE, copied)
+    monkeypatch.setattr(store, "PACKAGE", copied)
+    store.code_digest.cache_clear()
+    return copied
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new", "changes"),
+    [
+        ("losses", "- penalty", "+ penalty", True),
+        ("scores", "torch.logsumexp", "torch.logcumsumexp", True),
+        ("losses", "Mask", "Cover", False),  # not there: nothing changes
+        ("losses", '"""The six neural', '"""Six neural', False),
+        ("experiments/plots", "WIDTH = 7.2", "WIDTH = 7.3", False),
+        ("replication/store", "indent=1", "indent=2", False),
+    ],
+)
+def test_digest_sees_what_computes_and_only_that(module, old, new, changes, tmp_path, monkeypatch):
+    copied = copy_package(tmp_path, monkeypatch)
+    before = store.code_digest("remi_lib.training")
+    path = copied / f"{module}.py"
+    path.write_text(path.read_text().replace(old, new))
+    store.code_digest.cache_clear()
+    assert (store.code_digest("remi_lib.training") != before) is changes
+    store.code_digest.cache_clear()
+
+
+def test_config_is_kept_beside_the_result():
+    store.cached("n", {"k": 1}, "remi_lib.losses", lambda: {"t": pd.DataFrame({"x": [1]})})
+    folder = next(p for p in store.cache_dir().iterdir() if p.is_dir())
+    assert json.loads((folder / "config.json").read_text())["config"] == {"k": 1}

@@ -1,0 +1,41 @@
+"""Every Python block of the README runs, alone, as somebody would paste it."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from remi_lib import losses
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def named(block: str) -> str:
+    return re.sub(r"\W+", "-", block.splitlines()[0])[:40]
+
+
+def test_the_readme_has_its_snippets():
+    assert len(BLOCKS) == README.count("```python") >= 4
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=map(named, BLOCKS))
+def test_snippet(block, monkeypatch):
+    monkeypatch.setattr(losses, "_RECIPES", dict(losses._RECIPES))
+    names: dict = {"__name__": "pasted"}
+    exec(compile(block, "README.md", "exec"), names)
+    if "result" in names:
+        assert float(names["result"]) == pytest.approx(np.log(2), abs=0.1)
+    if "bound" in names:
+        assert names["bound"].objective.isfinite()
+    if "history" in names:
+        assert set(names["history"].terms["loss"]) == {"mine", "rehalfway"}
+
+
+def test_local_links_lead_somewhere():
+    for link in re.findall(r"\]\(([^)#]+)\)", README):
+        if not link.startswith("http"):
+            assert (ROOT / link).exists(), link

@@ -1,0 +1,148 @@
+"""The repository itself: one source of versions, links that lead somewhere, no unsafe pickle."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from importlib.metadata import distributions
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.replication.test_notebooks import NOTEBOOKS, disagreements
+
+PINS = dict(
+    line.lower().split("==")
+    for name in ("constraints.txt", "requirements-compare.txt")  # `make compare` adds to .venv
+    for line in (ROOT / name).read_text().splitlines()
+    if "==" in line
+)
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+PINNED = {normal(name): version for name, version in PINS.items()}
+
+
+def requested() -> list[str]:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    return [re.split(r"[<>=\[]", x)[0] for x in lines if x and not x.startswith("#")]
+
+
+def test_everything_asked_for_is_pinned():
+    assert [name for name in requested() if normal(name) not in PINNED] == []
+
+
+def test_the_environment_is_the_lock():
+    """What is installed here is what constraints.txt says, as far as it says anything."""
+    # Of this environment only: Ray, once imported, adds a folder of its own to the path.
+    found = distributions(path=[sysconfig.get_path("purelib")])
+    installed = {normal(d.metadata["Name"]): d.version.split("+")[0] for d in found}
+    off = {k: (v, PINNED[k]) for k, v in installed.items() if k in PINNED and v != PINNED[k]}
+    assert off == {}
+    unpinned = set(installed) - set(PINNED) - {"pip", "setuptools", "wheel", "remi-lib"}
+    assert unpinned == set()
+
+
+def test_conda_and_make_install_from_the_same_files():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    pip = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
+    assert pip == ["-c constraints.txt", "-r requirements.txt", "-e ."]
+    assert "-c constraints.txt" in (ROOT / "Makefile").read_text()
+
+
+def test_core_dependencies_are_few():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.split(r"[<>=\[]", d)[0] for d in project["dependencies"]}
+    assert not names & {"torchvision", "jupyter", "papermill", "matplotlib", "seaborn", "ray"}
+
+
+def test_links_lead_somewhere():
+    for page in (*ROOT.glob("*.md"), *NOTEBOOKS):
+        text = page.read_text()
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+            if not target.startswith(("http", "mailto:", "data:")):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def tracked() -> list[str]:
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return done.stdout.split()
+
+
+def test_no_path_of_a_machine():
+    pattern = re.compile(r"/(?:home|root|Users|work|tmp)/[\w.-]+/")
+    for name in tracked():
+        path = ROOT / name
+        if path.suffix in (".ipynb", ".json", ".csv", ".md", ".yaml", ".html"):
+            found = pattern.search(path.read_text())
+            assert not found, f"{name}: {found}"
+
+
+def test_nothing_is_unpickled_unchecked():
+    for path in (ROOT / "remi_lib").rglob("*.py"):
+        text = path.read_text()
+        assert not re.search(r"\bpickle\.loads?\b|read_pickle|joblib\.load", text), path.name
+        for call in re.findall(r"torch\.load\([^)]*\)", text):
+            assert "weights_only=True" in call, f"{path.name}: {call}"
+
+
+def test_sizes():
+    assert all(path.stat().st_size < 1_000_000 for path in NOTEBOOKS)
+    figures = (ROOT / "figures" / "cpu").rglob("*")
+    assert sum(p.stat().st_size for p in figures if p.is_file()) < 20_000_000
+
+
+def test_hosted_ci_calls_the_same_command():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())
+    runs = [step.get("run") for step in workflow["jobs"]["test"]["steps"]]
+    assert "make test" in runs
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_help_lists_every_target():
+    help_ = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for target in ("all", "test", "check", "bench", "data", "html", "refresh", "lock", "clean"):
+        assert re.search(rf"make {target}\b", help_.stdout), target
+
+
+def test_a_corrupted_verdict_is_found(tmp_path):
+    """What makes `make test` fail when one stored verdict is altered."""
+    path = next(p for p in NOTEBOOKS if p.stem == "03_target_constant")
+    ledger = ROOT / "figures" / "cpu" / "claims" / "03_target_constant.json"
+    assert disagreements(path, ledger) == []
+    entries = json.loads(ledger.read_text())
+    entries[1]["verdict"] = "does not hold"
+    (tmp_path / "ledger.json").write_text(json.dumps(entries))
+    assert len(disagreements(path, tmp_path / "ledger.json")) == 1
+
+
+@pytest.mark.parametrize("mutation", ["- penalty", "+ penalty"])
+def test_a_broken_penalty_is_found(mutation, tmp_path):
+    """The sign of the penalty flipped: the tests of the losses fail, and only then."""
+    source = (ROOT / "remi_lib" / "losses.py").read_text()
+    place = "terms.objective - penalty"
+    assert source.count(place) == 1
+    package = tmp_path / "remi_lib"
+    shutil.copytree(ROOT / "remi_lib", package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "losses.py").write_text(source.replace(place, f"terms.objective {mutation}"))
+    copied = tmp_path / "test_losses.py"
+    copied.write_text((ROOT / "tests" / "core" / "test_losses.py").read_text())
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(copied)],
+        cwd=tmp_path,
+        env={"PYTHONPATH": f"{tmp_path}", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode != 0) is mutation.startswith("+"), done.stdout[-2000:]
