@@ -12,7 +12,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from remi_lib.experiments import sweep
+from remi_lib.experiments import image_runs, sweep
 from remi_lib.paths import cache_dir
 from tests.experiments.test_benchmark import few
 

@@ -117,7 +117,7 @@ def test_finished_runs_come_from_the_cache(tree, capsys, monkeypatch):
 SCRIPT = """
 import sys, torch
 torch.set_num_threads(1)
-from tests.test_longrun import run_of
+from tests.experiments.test_longrun import run_of
 from remi_lib.experiments.imagenet.trees import open_tree
 from remi_lib.experiments.imagenet.longrun import Means, execute
 run = run_of("clb", epochs=80, schedule="cosine", augment="crop")

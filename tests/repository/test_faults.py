@@ -35,7 +35,7 @@ def compute():
     time.sleep(1)
     return {"table": pd.DataFrame({"x": [1.0, 2.0]})}
 
-print(cached("shared", {"n": 1}, "scores", compute)["table"]["x"].sum())
+print(cached("shared", {"n": 1}, "remi_lib.scores", compute)["table"]["x"].sum())
 """
 
 
