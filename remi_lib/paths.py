@@ -27,6 +27,17 @@ def figures_dir(profile: str) -> Path:
     return Path(os.environ.get("REMI_FIGURES") or project_root() / "figures") / profile
 
 
+def times_dir(profile: str) -> Path:
+    """``build/<profile>/times``: what clocks said, kept apart from the figures, which repeat.
+
+    Beside the figures, in ``<REMI_FIGURES>/times/<profile>``, where those are sent elsewhere.
+    """
+    elsewhere = os.environ.get("REMI_FIGURES")
+    if elsewhere:
+        return Path(elsewhere) / "times" / profile
+    return project_root() / "build" / profile / "times"
+
+
 def data_dir() -> Path:
     """``data/`` of the checkout, or what REMI_DATA names: where image archives lie."""
     return Path(os.environ.get("REMI_DATA") or project_root() / "data")

@@ -16,7 +16,7 @@ def say(text: str) -> None:
     """A line for whoever runs it: to REMI_PROGRESS if that is set, else to standard output."""
     path = os.environ.get("REMI_PROGRESS")
     if path:
-        with open(path, "a") as stream:
+        with open(path, "a", encoding="utf-8") as stream:
             stream.write(text + "\n")
     else:
         print(text)
@@ -26,6 +26,6 @@ def progress(total: int, label: str | None, unit: str = "step") -> tqdm:
     """A tqdm bar; silent if ``label`` is None."""
     path = os.environ.get("REMI_PROGRESS")
     if path and label is not None:
-        stream = open(path, "a", buffering=1)  # noqa: SIM115 - lives as long as the process
+        stream = open(path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115 - lives as long as the process
         return tqdm(total=total, desc=label, unit=unit, file=stream, mininterval=5, ncols=90)
     return auto_tqdm(total=total, desc=label, unit=unit, disable=label is None, leave=False)

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from remi_lib.replication.receipt import reference
+
 ROOT = Path(__file__).resolve().parent.parent
+# What is committed or staged, whatever `make all` has made of figures/ since.
+REFERENCE = reference(ROOT)
 
 
 @pytest.fixture(autouse=True, scope="session")

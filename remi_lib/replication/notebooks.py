@@ -29,7 +29,8 @@ from typing import Any
 import yaml
 
 from remi_lib.losses import LOSSES, split_name
-from remi_lib.paths import cache_dir, figures_dir, project_root
+from remi_lib.paths import cache_dir, project_root, times_dir
+from remi_lib.replication.receipt import reference
 from remi_lib.replication.store import atomic, write_json
 
 
@@ -39,7 +40,7 @@ class ParameterError(ValueError):
 
 def declared(notebook: Path) -> dict[str, Any]:
     """The names and values of a notebook's cell tagged ``parameters``."""
-    cells = json.loads(notebook.read_text())["cells"]
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
     if len(tagged) != 1:
         raise ParameterError(f"{notebook}: needs exactly one cell tagged 'parameters'")
@@ -96,7 +97,7 @@ def check(notebook: Path, parameters: Path) -> dict[str, Any]:
     """
     expected = declared(notebook)
     try:
-        given = yaml.safe_load(parameters.read_text()) or {}
+        given = yaml.safe_load(parameters.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise ParameterError(f"{parameters}: is not YAML: {error}") from error
     if not isinstance(given, dict):
@@ -150,6 +151,7 @@ def run(name: str, profile: str) -> Path:
     values = check(source, parameters)
     target = root / "build" / profile / source.name
     failed = target.with_suffix(".failed.ipynb")
+    reference(root)  # while figures/ is still what was shipped
     quiet_kernels(root)
     started = time.time()
     with atomic(target) as temporary, _shown_progress():
@@ -163,7 +165,7 @@ def run(name: str, profile: str) -> Path:
                 cwd=root,
             )
             # Before the target, which is what tells make that all is done.
-            _write_manifest(name, profile, values, started)
+            _write_times(name, profile, values, started)
         except BaseException:
             if temporary.stat().st_size:
                 failed.write_bytes(temporary.read_bytes())
@@ -178,7 +180,7 @@ def quiet_kernels(root: Path) -> None:
     config = home / "profile_default" / "ipython_kernel_config.py"
     if not config.exists():
         with atomic(config) as temporary:
-            temporary.write_text("c.IPKernelApp.log_level = 50\n")
+            temporary.write_text("c.IPKernelApp.log_level = 50\n", encoding="utf-8")
 
 
 def _sources(root: Path, name: str, profile: str) -> tuple[Path, Path]:
@@ -192,7 +194,7 @@ def _sources(root: Path, name: str, profile: str) -> tuple[Path, Path]:
     )
 
 
-def _write_manifest(name: str, profile: str, values: dict[str, Any], started: float) -> None:
+def _write_times(name: str, profile: str, values: dict[str, Any], started: float) -> None:
     """What ran, where and how long; ``computed`` results were new, also those of a neighbour.
 
     Where all came from the cache, the time is kept of the run that computed them.
@@ -203,7 +205,7 @@ def _write_manifest(name: str, profile: str, values: dict[str, Any], started: fl
 
     device = resolve_device(values.get("device", "auto"))
     hardware = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
-    manifest = {
+    times = {
         "notebook": name,
         "profile": profile,
         "date": date.today().isoformat(),
@@ -214,17 +216,17 @@ def _write_manifest(name: str, profile: str, values: dict[str, Any], started: fl
         "torch": torch.__version__,
         "parameters": values,
     }
-    path = figures_dir(profile) / "manifest" / f"{name}.json"
-    former = json.loads(path.read_text()) if path.exists() else {}
-    if not manifest["computed"] and former.get("parameters") == values:
-        manifest |= {key: former[key] for key in ("seconds", "computed") if key in former}
-    write_json(manifest, path)
+    path = times_dir(profile) / f"{name}.json"
+    former = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if not times["computed"] and former.get("parameters") == values:
+        times |= {key: former[key] for key in ("seconds", "computed") if key in former}
+    write_json(times, path)
 
 
 @contextmanager
 def _shown_progress() -> Iterator[None]:
     """Copy the bars that the kernel writes to REMI_PROGRESS to our stderr while it runs."""
-    with tempfile.NamedTemporaryFile("r", suffix=".progress") as feed:
+    with tempfile.NamedTemporaryFile("r", suffix=".progress", encoding="utf-8") as feed:
         os.environ["REMI_PROGRESS"] = feed.name
         done = threading.Event()
 
@@ -245,7 +247,10 @@ def _shown_progress() -> Iterator[None]:
 
 
 def cleaned(notebook: dict[str, Any]) -> dict[str, Any]:
-    """A notebook without what papermill and editors add; ids, tags, outputs and counts stay."""
+    """A notebook without what papermill and editors add; ids, tags, outputs and counts stay.
+
+    A cell tagged ``clock`` shows times, which no run repeats: its outputs go.
+    """
     cells = notebook["cells"]
     kept = [c for c in cells if "injected-parameters" not in c["metadata"].get("tags", [])]
     if len(kept) < len(cells):  # the injected cell took a number: count from 1 again
@@ -255,6 +260,8 @@ def cleaned(notebook: dict[str, Any]) -> dict[str, Any]:
                 if "execution_count" in output:
                     output["execution_count"] = count
     for cell in kept:
+        if "clock" in cell["metadata"].get("tags", []):
+            cell["outputs"] = []
         cell["metadata"] = {"tags": t} if (t := cell["metadata"].get("tags")) else {}
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
@@ -268,12 +275,16 @@ def refresh(profile: str = "cpu") -> list[Path]:
     """
     root = project_root()
     fresh = {
-        root / "notebooks" / executed.name: cleaned(json.loads(executed.read_text()))
+        root / "notebooks" / executed.name: cleaned(
+            json.loads(executed.read_text(encoding="utf-8"))
+        )
         for executed in sorted((root / "build" / profile).glob("[0-9]*.ipynb"))
         if not executed.name.endswith(".failed.ipynb")
     }
     for path, notebook in fresh.items():
-        if path.exists() and _sources_of(json.loads(path.read_text())) != _sources_of(notebook):
+        if path.exists() and _sources_of(
+            json.loads(path.read_text(encoding="utf-8"))
+        ) != _sources_of(notebook):
             raise ParameterError(
                 f"notebooks/{path.name}: was edited after it was executed; run `make refresh` "
                 "again (nothing was copied)"
@@ -291,8 +302,8 @@ def clean() -> list[Path]:
     """Clean the metadata of ``notebooks/`` in place; the files that changed."""
     changed = []
     for path in sorted((project_root() / "notebooks").glob("*.ipynb")):
-        before = json.loads(path.read_text())
-        after = cleaned(json.loads(path.read_text()))
+        before = json.loads(path.read_text(encoding="utf-8"))
+        after = cleaned(json.loads(path.read_text(encoding="utf-8")))
         if after != before:
             write_json(after, path)
             changed.append(path)

@@ -42,6 +42,7 @@ from remi_lib.replication.store import replace_folder
 INDEX = "index.html"
 ASSETS = files("remi_lib") / "data" / "pages"
 # Best first; anything else of an output's offers is not shown.
+TIMED = '<pre class="text" tabindex="0">(times are another machine\'s: see `make times`)</pre>\n'
 PREFERRED = ("text/html", "image/svg+xml", "image/png", "text/markdown", "text/plain")
 
 
@@ -183,7 +184,7 @@ def page(path: Path) -> Page:
     Raises ValueError, naming the notebook, for a cell that failed or was not executed and for a
     formula that cannot be translated.
     """
-    notebook = json.loads(path.read_text())
+    notebook = json.loads(path.read_text(encoding="utf-8"))
     renderer = _Renderer()
     pictures: dict[str, bytes] = {}
     parts = []
@@ -192,7 +193,9 @@ def page(path: Path) -> Page:
             if cell["cell_type"] == "markdown":
                 inner = markdown(_source(cell), renderer)
             elif cell["cell_type"] == "code" and _source(cell).strip():
-                shown = [_output(o, path.stem, pictures) for o in _executed(cell)["outputs"]]
+                timed = "clock" in cell["metadata"].get("tags", [])
+                outputs = [] if timed else _executed(cell)["outputs"]
+                shown = [_output(o, path.stem, pictures) for o in outputs] + [TIMED] * timed
                 inner = _code(cell) + "".join(shown)
             else:
                 continue
@@ -387,7 +390,7 @@ def verdict_counts(entries: Sequence[Mapping[str, Any]]) -> str:
 
 def _verdicts(claims: Path, name: str) -> list[dict]:
     path = claims / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else []
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
 def _card(of: Page, claims: Path) -> dict[str, Any]:
@@ -416,7 +419,7 @@ def compose(notebooks: Sequence[Path], claims: Path, profile: str) -> dict[str, 
     # Templates get finished HTML; what is not is escaped where it is made.
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
     layout, index = (
-        environment.from_string((ASSETS / f"{template}.html.j2").read_text())
+        environment.from_string((ASSETS / f"{template}.html.j2").read_text(encoding="utf-8"))
         for template in ("page", "index")
     )
     written: dict[str, bytes] = {}
@@ -430,7 +433,9 @@ def compose(notebooks: Sequence[Path], claims: Path, profile: str) -> dict[str, 
     written[INDEX] = index.render(cards=cards, total=total, profile=escape(profile)).encode()
     colours = HtmlFormatter(style="friendly").get_style_defs("details.code")
     keep = [line for line in colours.splitlines() if line.startswith("details.code .")]
-    written["style.css"] = "\n".join([(ASSETS / "style.css").read_text(), *keep, ""]).encode()
+    written["style.css"] = "\n".join(
+        [(ASSETS / "style.css").read_text(encoding="utf-8"), *keep, ""]
+    ).encode()
     return written
 
 

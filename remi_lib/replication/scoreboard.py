@@ -1,4 +1,4 @@
-"""The scoreboard: the ledger counted, laid out and linked; what ran where, and how long."""
+"""The scoreboard: the ledger counted, laid out and linked."""
 
 from __future__ import annotations
 
@@ -75,17 +75,6 @@ def waiting(ledger: pd.DataFrame) -> pd.DataFrame:
     """The claims that were not run, counted by what they need."""
     idle = ledger[ledger["verdict"].str.startswith(NOT_RUN)]
     return idle.groupby(["notebook", "verdict"]).size().rename("claims").reset_index()
-
-
-def manifest(profile: str) -> pd.DataFrame:
-    """What ran: a row per notebook with its wall time, device, versions and date.
-
-    ``seconds`` are those of the last run that computed something, ``computed`` counts what.
-    """
-    files = sorted((figures_dir(profile) / "manifest").glob("*.json"))
-    rows = [json.loads(path.read_text()) for path in files]
-    columns = ["notebook", "seconds", "computed", "device", "python", "torch", "date"]
-    return pd.DataFrame(rows, columns=columns)
 
 
 def verdict_lines(ledger: pd.DataFrame) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from remi_lib.paths import PACKAGE, cache_dir, figures_dir
+from remi_lib.paths import PACKAGE, cache_dir, figures_dir, times_dir
 from remi_lib.progress import say
 
 Tables = dict[str, pd.DataFrame]
@@ -32,8 +32,13 @@ Tables = dict[str, pd.DataFrame]
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary path in the target's folder that replaces ``path`` when the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix
+        )
+    except OSError as error:  # it names the temporary file, or a folder: name the artifact
+        raise type(error)(error.errno, f"cannot be written ({error.strerror})", str(path)) from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -51,17 +56,33 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
 
 def write_json(value: Any, path: Path) -> None:
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+        temporary.write_text(text, encoding="utf-8")
+
+
+# Columns that a clock or a calendar wrote: no run repeats them.
+CLOCK = ("seconds", "date")
 
 
 def publish(name: str, profile: str, data: pd.DataFrame, figure: Any = None) -> None:
-    """Write an artifact: its data as CSV and, given a matplotlib figure, PNG and PDF of it."""
+    """Write an artifact: its data as CSV and, given a matplotlib figure, PNG and PDF of it.
+
+    The columns :data:`CLOCK` go to :func:`record` instead: artifacts are what a second run repeats.
+    """
     folder = figures_dir(profile)
-    write_csv(data, folder / f"{name}.csv")
+    clocks = [column for column in data if column in CLOCK]
+    if clocks:
+        record(name, profile, data)
+    write_csv(data.drop(columns=clocks), folder / f"{name}.csv")
     if figure is not None:
         for suffix, metadata in ((".png", {}), (".pdf", {"CreationDate": None})):
             with atomic(folder / f"{name}{suffix}") as temporary:
                 figure.savefig(temporary, metadata=metadata)
+
+
+def record(name: str, profile: str, data: pd.DataFrame) -> None:
+    """Keep a table of times or rates in ``build/<profile>/times``, which `make times` shows."""
+    write_csv(data, times_dir(profile) / f"{name}.csv")
 
 
 # Storing results, showing progress, finding folders and using processes is not computing them.
@@ -80,7 +101,7 @@ def code_digest(module: str) -> str:
         name = todo.pop()
         if name in seen or name.startswith(NOT_COMPUTING):
             continue
-        tree = ast.parse(_source(name).read_text())
+        tree = ast.parse(_source(name).read_text(encoding="utf-8"))
         todo += _imports(tree)
         seen[name] = _without_docstrings(tree)
     return hashlib.sha256(json.dumps(sorted(seen.items())).encode()).hexdigest()
@@ -134,7 +155,7 @@ def read_tables(folder: Path) -> Tables | None:
     if not (folder / "config.json").is_file():
         return None
     try:
-        names = json.loads((folder / "config.json").read_text())["tables"]
+        names = json.loads((folder / "config.json").read_text(encoding="utf-8"))["tables"]
         return {name: pd.read_parquet(folder / f"{name}.parquet") for name in names}
     except Exception as error:
         say(f"{folder.name}: unreadable ({type(error).__name__}), to be computed again")
@@ -149,7 +170,7 @@ def write_tables(folder: Path, tables: Tables, config: Mapping[str, Any]) -> Non
         for name, table in tables.items():
             table.to_parquet(temporary / f"{name}.parquet", index=False)
         about = {"tables": list(tables), "config": config}
-        (temporary / "config.json").write_text(json.dumps(about, indent=1))
+        (temporary / "config.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
         replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -12,14 +12,16 @@ import pytest
 
 from remi_lib.replication import notebooks
 from remi_lib.replication.notebooks import ParameterError, check, declared
-from tests.conftest import ROOT
+from tests.conftest import REFERENCE, ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 NAMES = [path.stem for path in NOTEBOOKS]
 
 
 def cells(path: Path, kind: str = "code") -> list[dict]:
-    return [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == kind]
+    return [
+        c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == kind
+    ]
 
 
 def source(cell: dict) -> str:
@@ -52,7 +54,7 @@ def test_checked_cells_hold_what_nbval_compares(path):
 
 def disagreements(notebook: Path, ledger: Path) -> list[str]:
     """Lines of a ledger that the notebook's checked cells do not print as they stand there."""
-    lines = [f"{e['id']}: {e['verdict']}" for e in json.loads(ledger.read_text())]
+    lines = [f"{e['id']}: {e['verdict']}" for e in json.loads(ledger.read_text(encoding="utf-8"))]
     printed = "".join(map(output, tagged(notebook, "nbval-check-output"))).splitlines()
     return [line for line in lines if line not in printed]
 
@@ -60,7 +62,8 @@ def disagreements(notebook: Path, ledger: Path) -> list[str]:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
 def test_stored_verdicts_are_the_committed_ledgers(path):
     """A verdict altered in the notebook or in the ledger disagrees with the other."""
-    ledger = ROOT / "figures" / "cpu" / "claims" / f"{path.stem}.json"
+    ledger = REFERENCE / "figures" / "cpu" / "claims" / f"{path.stem}.json"
+    path = REFERENCE / "notebooks" / path.name
     if not ledger.exists():
         pytest.skip("no claims of its own")
     assert disagreements(path, ledger) == []
@@ -82,7 +85,7 @@ def test_notebook_tells_a_story(path):
     first = source(cells(path, "markdown")[0])
     assert first.startswith("# ")
     assert "\n> " in first
-    ids = [c["id"] for c in json.loads(path.read_text())["cells"]]
+    ids = [c["id"] for c in json.loads(path.read_text(encoding="utf-8"))["cells"]]
     assert len(set(ids)) == len(ids)
 
 
@@ -180,35 +183,35 @@ def test_run_leaves_a_target_only_when_everything_ran(toy, capsys):
 def test_refresh_strips_what_papermill_adds(toy):
     notebooks.main(["run", "01_toy"])
     notebooks.refresh()
-    found = json.loads((toy / "notebooks" / "01_toy.ipynb").read_text())
+    found = json.loads((toy / "notebooks" / "01_toy.ipynb").read_text(encoding="utf-8"))
     assert [c["execution_count"] for c in found["cells"]] == [1, 2]
     assert set(found["metadata"]) == {"kernelspec", "language_info"}
     assert found["cells"][1]["outputs"][0]["text"] == ["0.5\n"]
     assert str(toy) not in json.dumps(found)
 
 
-def test_a_manifest_keeps_the_time_of_what_was_computed(toy):
-    path = notebooks.figures_dir("cpu") / "manifest" / "01_toy.json"
+def test_times_are_kept_of_what_was_computed(toy):
+    path = notebooks.times_dir("cpu") / "01_toy.json"
     notebooks.main(["run", "01_toy"])
-    first = json.loads(path.read_text())
+    first = json.loads(path.read_text(encoding="utf-8"))
     assert first["computed"] == 0
     path.write_text(json.dumps({**first, "seconds": 99.0, "computed": 7}))
     notebooks.main(["run", "01_toy"])
-    kept = json.loads(path.read_text())
+    kept = json.loads(path.read_text(encoding="utf-8"))
     assert (kept["seconds"], kept["computed"]) == (99.0, 7)
     (toy / "params" / "cpu" / "01_toy.yaml").write_text("steps: 6\n")
     notebooks.main(["run", "01_toy"])
-    assert json.loads(path.read_text())["seconds"] < 99
+    assert json.loads(path.read_text(encoding="utf-8"))["seconds"] < 99
 
 
 def test_refresh_does_not_overwrite_an_edit(toy, capsys):
     notebooks.main(["run", "01_toy"])
     path = toy / "notebooks" / "01_toy.ipynb"
-    edited = path.read_text().replace("steps - 3", "steps - 4")
+    edited = path.read_text(encoding="utf-8").replace("steps - 3", "steps - 4")
     path.write_text(edited)
     assert notebooks.main(["refresh"]) == 2
     assert "notebooks/01_toy.ipynb: was edited after it was executed" in capsys.readouterr().err
-    assert path.read_text() == edited
+    assert path.read_text(encoding="utf-8") == edited
 
 
 def test_unknown_names(toy, capsys):

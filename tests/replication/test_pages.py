@@ -12,10 +12,11 @@ from bs4 import BeautifulSoup
 from remi_lib.replication import pages
 from remi_lib.replication.pages import compose, linked, markdown, mathml, page, render, typeset
 from tests.browser import CHROMIUM, browser
-from tests.conftest import ROOT
+from tests.conftest import REFERENCE as COMMITTED
 
 REFERENCE = "../../reference/index.html"
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+FIGURES = COMMITTED / "figures" / "cpu"
+NOTEBOOKS = sorted((COMMITTED / "notebooks").glob("[0-9]*.ipynb"))
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGA"
     "WjR9awAAAABJRU5ErkJggg=="
@@ -25,7 +26,7 @@ PIXEL = (
 @pytest.fixture(scope="module")
 def site() -> dict[str, bytes]:
     """The committed notebooks, rendered."""
-    return compose(NOTEBOOKS, ROOT / "figures" / "cpu" / "claims", "cpu")
+    return compose(NOTEBOOKS, FIGURES / "claims", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def broken(own: str, soups: dict[str, BeautifulSoup], files: set[str]) -> list[s
 
 def test_committed_pages_are_the_committed_notebooks(site):
     """If this fails: `make refresh`, which renders what it copies."""
-    folder = ROOT / "figures" / "cpu" / "html"
+    folder = FIGURES / "html"
     committed = {
         p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
     }
@@ -93,7 +94,7 @@ def test_committed_pages_are_the_committed_notebooks(site):
 
 
 def test_rendering_is_deterministic_and_small(site):
-    again = compose(NOTEBOOKS, ROOT / "figures" / "cpu" / "claims", "cpu")
+    again = compose(NOTEBOOKS, FIGURES / "claims", "cpu")
     assert again == site
     assert sum(map(len, site.values())) < 6e6
 

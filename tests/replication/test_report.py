@@ -116,17 +116,6 @@ def test_verdict_lines_put_what_was_not_run_last():
     ]
 
 
-def test_manifest_of_nothing_and_of_two_notebooks():
-    assert scoreboard.manifest("cpu").empty
-    folder = figures_dir("cpu") / "manifest"
-    folder.mkdir(parents=True)
-    for name, seconds in (("02_b", 20.0), ("01_a", 10.0)):
-        (folder / f"{name}.json").write_text(json.dumps({"notebook": name, "seconds": seconds}))
-    table = scoreboard.manifest("cpu")
-    assert table[["notebook", "seconds"]].to_numpy().tolist() == [["01_a", 10.0], ["02_b", 20.0]]
-    assert list(table.columns)[2:] == ["computed", "device", "python", "torch", "date"]
-
-
 def table2() -> pd.DataFrame:
     rows = [
         {

@@ -14,13 +14,13 @@ from importlib.metadata import distributions
 import pytest
 import yaml
 
-from tests.conftest import ROOT
+from tests.conftest import REFERENCE, ROOT
 from tests.replication.test_notebooks import NOTEBOOKS, disagreements
 
 PINS = dict(
     line.lower().split("==")
     for name in ("constraints.txt", "requirements-compare.txt")  # `make compare` adds to .venv
-    for line in (ROOT / name).read_text().splitlines()
+    for line in (ROOT / name).read_text(encoding="utf-8").splitlines()
     if "==" in line
 )
 
@@ -33,7 +33,7 @@ PINNED = {normal(name): version for name, version in PINS.items()}
 
 
 def requested() -> list[str]:
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     return [re.split(r"[<>=\[]", x)[0] for x in lines if x and not x.startswith("#")]
 
 
@@ -53,21 +53,21 @@ def test_the_environment_is_the_lock():
 
 
 def test_conda_and_make_install_from_the_same_files():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     pip = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
     assert pip == ["-c constraints.txt", "-r requirements.txt", "-e ."]
-    assert "-c constraints.txt" in (ROOT / "Makefile").read_text()
+    assert "-c constraints.txt" in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def test_core_dependencies_are_few():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = {re.split(r"[<>=\[]", d)[0] for d in project["dependencies"]}
     assert not names & {"torchvision", "jupyter", "papermill", "matplotlib", "seaborn", "ray"}
 
 
 def test_links_lead_somewhere():
     for page in (*ROOT.glob("*.md"), *NOTEBOOKS):
-        text = page.read_text()
+        text = page.read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
             if not target.startswith(("http", "mailto:", "data:")):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
@@ -85,13 +85,13 @@ def test_no_path_of_a_machine():
     for name in tracked():
         path = ROOT / name
         if path.suffix in (".ipynb", ".json", ".csv", ".md", ".yaml", ".html"):
-            found = pattern.search(path.read_text())
+            found = pattern.search(path.read_text(encoding="utf-8"))
             assert not found, f"{name}: {found}"
 
 
 def test_nothing_is_unpickled_unchecked():
     for path in (ROOT / "remi_lib").rglob("*.py"):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         assert not re.search(r"\bpickle\.loads?\b|read_pickle|joblib\.load", text), path.name
         for call in re.findall(r"torch\.load\([^)]*\)", text):
             assert "weights_only=True" in call, f"{path.name}: {call}"
@@ -104,10 +104,12 @@ def test_sizes():
 
 
 def test_hosted_ci_calls_the_same_command():
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())
+    workflow = yaml.safe_load(
+        (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
+    )
     runs = [step.get("run") for step in workflow["jobs"]["test"]["steps"]]
     assert "make test" in runs
-    assert "make test" in (ROOT / ".ci" / "run").read_text()
+    assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
 def test_help_lists_every_target():
@@ -118,26 +120,26 @@ def test_help_lists_every_target():
 
 def test_a_corrupted_verdict_is_found(tmp_path):
     """What makes `make test` fail when one stored verdict is altered."""
-    path = next(p for p in NOTEBOOKS if p.stem == "03_target_constant")
-    ledger = ROOT / "figures" / "cpu" / "claims" / "03_target_constant.json"
+    path = REFERENCE / "notebooks" / "03_target_constant.ipynb"
+    ledger = REFERENCE / "figures" / "cpu" / "claims" / "03_target_constant.json"
     assert disagreements(path, ledger) == []
-    entries = json.loads(ledger.read_text())
+    entries = json.loads(ledger.read_text(encoding="utf-8"))
     entries[1]["verdict"] = "does not hold"
-    (tmp_path / "ledger.json").write_text(json.dumps(entries))
+    (tmp_path / "ledger.json").write_text(json.dumps(entries), encoding="utf-8")
     assert len(disagreements(path, tmp_path / "ledger.json")) == 1
 
 
 @pytest.mark.parametrize("mutation", ["- penalty", "+ penalty"])
 def test_a_broken_penalty_is_found(mutation, tmp_path):
     """The sign of the penalty flipped: the tests of the losses fail, and only then."""
-    source = (ROOT / "remi_lib" / "losses.py").read_text()
+    source = (ROOT / "remi_lib" / "losses.py").read_text(encoding="utf-8")
     place = "terms.objective - penalty"
     assert source.count(place) == 1
     package = tmp_path / "remi_lib"
     shutil.copytree(ROOT / "remi_lib", package, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "losses.py").write_text(source.replace(place, f"terms.objective {mutation}"))
     copied = tmp_path / "test_losses.py"
-    copied.write_text((ROOT / "tests" / "core" / "test_losses.py").read_text())
+    copied.write_text((ROOT / "tests" / "core" / "test_losses.py").read_text(encoding="utf-8"))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(copied)],
         cwd=tmp_path,
