@@ -27,6 +27,20 @@ def _has_mps() -> bool:
 
 
 @contextmanager
+def current(device: torch.device) -> Iterator[torch.device]:
+    """The device as torch's current one, as long as the block lasts.
+
+    Whatever is made without naming a device (a stream, a graph, a library's workspace) is then
+    made there, and not on the first GPU of the host.
+    """
+    if device.type != "cuda":
+        yield device
+        return
+    with torch.cuda.device(device):
+        yield device
+
+
+@contextmanager
 def denormals_flushed() -> Iterator[None]:
     """CPU arithmetic that rounds denormal numbers to 0, as long as the block lasts.
 

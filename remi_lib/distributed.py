@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from remi_lib.devices import current
+
 
 class World(NamedTuple):
     """This process's number and how many there are."""
@@ -39,16 +41,17 @@ def joined(device: torch.device) -> Iterator[torch.device]:
     Communicates by NCCL between CUDA devices and by gloo between CPUs.
     """
     if "WORLD_SIZE" not in os.environ or distributed.is_initialized():
-        yield device
+        with current(device):
+            yield device
         return
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield device
-    finally:
-        distributed.destroy_process_group()
+    with current(device):
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            yield device
+        finally:
+            distributed.destroy_process_group()
 
 
 class _Gather(torch.autograd.Function):

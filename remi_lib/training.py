@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +16,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from remi_lib.devices import denormals_flushed, resolve_device
-from remi_lib.graphs import Replayed
-from remi_lib.losses import stack
+from remi_lib.devices import current, denormals_flushed, resolve_device
+from remi_lib.graphs import Replayed, backend_of
+from remi_lib.losses import Loss, stack
 from remi_lib.progress import progress
 from remi_lib.tasks import Member, Task
 
@@ -100,9 +101,24 @@ def train(
         raise ValueError(f"optimizer: {optimizer!r} is not one of {', '.join(OPTIMIZERS)}")
     if steps < 1 or not members:
         raise ValueError(f"steps, members: need at least one each, got {steps}, {len(members)}")
-    where = resolve_device(device)
+    with current(resolve_device(device)) as where:
+        return _train(task, members, steps, lr, optimizer, probe_every, where, label)
+
+
+def _train(
+    task: Task,
+    members: Sequence[Member],
+    steps: int,
+    lr: float,
+    optimizer: str,
+    probe_every: int,
+    where: torch.device,
+    label: str | None,
+) -> Trained:
+    """:func:`train` on the device that is torch's current one."""
     critic = task.critic(members).to(where)
-    loss = stack([m.make_loss() for m in members], where)
+    losses = [m.make_loss() for m in members]
+    loss = stack(losses, where)
     recorded = task.recorder(members, where)
     options = {"capturable": True} if where.type == "cuda" and optimizer == "adam" else {}
     update = OPTIMIZERS[optimizer](critic.parameters(), lr=lr, fused=where.type != "mps", **options)
@@ -120,7 +136,9 @@ def train(
             names[:] = seen
             return _columns(seen)
 
-    advance = Replayed(step) if where.type == "cuda" else step
+    backend = backend_of(where)
+    changed = partial(_changed_by_a_step, critic, losses, update)
+    advance = step if backend is None else Replayed(step, changed, backend)
     record: list[Tensor] = []
     probes: list[Tensor] = []
     probed: list[str] = []
@@ -148,6 +166,16 @@ def train(
         tidy(members, probe_steps, looked, probed),
     )
     return Trained(history, critic)
+
+
+def _changed_by_a_step(
+    critic: nn.Module, losses: Sequence[Loss], update: torch.optim.Optimizer
+) -> list[Tensor]:
+    """Every tensor a step writes: network, optimiser, and what a loss remembers (EMA-MINE)."""
+    remembered = [x for loss in losses for x in getattr(loss.bound, "__dict__", {}).values()]
+    moments = [x for state in update.state.values() for x in state.values()]
+    own = [x for x in (*moments, *remembered) if isinstance(x, Tensor)]
+    return [*critic.parameters(), *critic.buffers(), *own]
 
 
 def all_lost(record: Tensor, names: Sequence[str]) -> bool:
