@@ -13,7 +13,7 @@ cell that a measure does not see carries log-probability ``-inf`` and is never i
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -212,3 +212,89 @@ def _eye(t: Tensor, maker: str) -> Tensor:
     if t.shape[-2] != n or n < 2:
         raise ValueError(f"{maker}: needs a square table of at least 2 x 2, got {tuple(t.shape)}")
     return torch.eye(n, dtype=torch.bool, device=t.device)
+
+
+Positives = Literal["pairs", "anchors", "alone"]
+
+
+def marked_pairs(
+    t: Tensor, joint: Tensor, product: Tensor, positives: Positives = "pairs"
+) -> Scores:
+    """Any choice of pairs: ``t`` (..., R, K), boolean masks ``joint`` and ``product`` of its cells.
+
+    What a miner returns is such a choice.  ``positives`` says how the joint pairs weigh:
+
+    - ``"pairs"``: all the same, as the paper's contrastive benchmark does.
+    - ``"anchors"``: every row with a joint pair the same, and its joint pairs among them (SupCon,
+      Khosla et al. 2020).
+    - ``"alone"``: all the same, each in a row of its own (n, K) beside those product cells of its
+      anchor that are not joint (the NT-Xent of several positives).  ``t`` must be (R, K), and the
+      size of the table depends on the data, which a compiled graph has to be able to follow.
+
+    Raises ValueError for another ``positives``, or for ``"alone"`` with leading dimensions.
+    """
+    if positives == "pairs":
+        return Scores(t, _uniform(joint, t), _uniform(product, t))
+    if positives == "anchors":
+        each = joint.to(t.dtype)
+        each = each / each.sum(-1, keepdim=True).clamp(min=1)
+        return Scores(t, _normalized(each), _uniform(product, t))
+    if positives != "alone":
+        raise ValueError(f"positives: {positives!r} is not allowed; choose pairs, anchors, alone")
+    if t.dim() != 2:
+        raise ValueError(f"positives: 'alone' takes one table (R, K), not {tuple(t.shape)}")
+    anchor, positive = joint.nonzero(as_tuple=True)
+    if len(anchor) == 0:  # no row to make; the product is still there to be seen
+        return Scores(t, _uniform(joint, t), _uniform(product, t))
+    own = torch.zeros(len(anchor), t.shape[-1], dtype=torch.bool, device=t.device)
+    own[torch.arange(len(anchor), device=t.device), positive] = True
+    beside = (product & ~joint)[anchor]
+    values = t[anchor]
+    return Scores(values, _uniform(own, values), _uniform(own | beside, values))
+
+
+def two_view_pairs(first: Tensor, second: Tensor) -> Scores:
+    """Two views of N samples, ``first`` and ``second`` (..., N, d): the table of SimCLR.
+
+    T is the inner product of all 2N outputs with the 2N - 1 others, (..., 2N, 2N) with a diagonal
+    that no measure sees.  The two views of a sample are joint, every other output is a candidate.
+    """
+    if first.shape != second.shape:
+        raise ValueError(
+            f"two_view_pairs: views of shapes {tuple(first.shape)} and {tuple(second.shape)}"
+        )
+    both = torch.cat([first, second], -2)
+    t = both @ both.mT
+    eye = _eye(t, "two_view_pairs")
+    return Scores(t, _uniform(eye.roll(first.shape[-2], -1), t), _uniform(~eye, t))
+
+
+def symmetric_pairs(t: Tensor) -> Scores:
+    """Pairs of two modalities read both ways: ``t`` (..., N, N), image by text, diagonal joint.
+
+    The table (..., 2N, N) has the rows of ``t`` (texts of an image) above those of its transpose
+    (images of a text).  One table instead of two losses: InfoNCE on it is the mean of its two
+    directions exactly, since its mean over joint pairs is; a bound with one log-mean-exp sees the
+    same cells twice and reads what it reads on ``t``; and a penalty holds one second term, not
+    the mean of two squares.
+    """
+    eye = _eye(t, "symmetric_pairs")
+    values = torch.cat([t, t.mT], -2)
+    joint = torch.cat([eye, eye], -2)
+    return Scores(values, _uniform(joint, values), _uniform(torch.ones_like(joint), values))
+
+
+def keep(scores: Scores, mask: Tensor) -> Scores:
+    """The table without the cells where the boolean ``mask`` (broadcast to (..., R, K)) is False.
+
+    For padded candidates.  Both measures are renormalised on what is left.  Pass padded scores
+    as they are, not filled with -inf: with a learned temperature -inf / tau has the gradient
+    0 * inf = NaN, which no later step can repair.
+    """
+    mask = mask.expand_as(scores.values)
+    kept = []
+    for log_mass in (scores.log_joint, scores.log_product):
+        log_mass = torch.where(mask, log_mass, NEG_INF)
+        total = logsumexp(log_mass, (-2, -1)).nan_to_num(neginf=0.0)
+        kept.append(log_mass - cells(total))
+    return Scores(torch.where(mask, scores.values, 0.0), *kept)

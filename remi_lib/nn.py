@@ -1,0 +1,348 @@
+"""The losses as modules that are *minimised*, in the places where contrastive losses stand.
+
+Each makes a score table of what it is given and returns minus the objective of the loss:
+
+- :class:`ContrastiveLoss` of embeddings and labels, in place of SupCon or NT-Xent, with the
+  arguments of pytorch-metric-learning (miners' indices and reference embeddings included);
+- :class:`TwoViewLoss` of two augmented views, in place of SimCLR's NT-Xent;
+- :class:`PairLoss` of two modalities, in place of CLIP's loss or of InfoNCE of queries and keys.
+
+In a loop that has such a loss, one line changes::
+
+    criterion = ContrastiveLoss("reinfonce", weight=0.1, temperature=0.1)  # was SupConLoss(0.1)
+    criterion = TwoViewLoss("reinfonce", weight=0.1, temperature=0.5)  # was NTXentLoss(0.5)
+    criterion = PairLoss("reinfonce", weight=0.1)  # was ClipLoss()
+
+Every loss of :mod:`remi_lib.losses` has a place here but those that need a square table or a
+second head (``i_alpha``, ``flo``).  With InfoNCE, or weight 0, the value is the peers' minus
+``last.log_candidates``, the constant that makes a cross-entropy an MI, and the gradient is
+theirs.
+
+Embeddings of half precision are scored in float32, under autocast too.  The losses are
+functionals of the whole batch, not means over pairs, so a batch is one number: ``reduction``
+reduces leading dimensions, where embeddings (S, B, d) hold S members trained together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from remi_lib import scores
+from remi_lib.distributed import gather
+from remi_lib.losses import Number, make_loss
+from remi_lib.scores import Positives, Scores
+
+Reduction = Literal["mean", "sum", "none"]
+Indices = tuple[Tensor, ...]
+REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": Tensor.mean,
+    "sum": Tensor.sum,
+    "none": lambda x: x,
+}
+NOT_FOR_ANY_TABLE = ("i_alpha", "flo")
+
+
+class Last(NamedTuple):
+    """What a module saw at its last call, detached; (...) in nats, but for the temperature.
+
+    ``mi`` is the loss's reading of the MI, without the penalty; ``penalty`` is already weighted.
+    ``log_candidates`` is the mean over joint pairs of the log of the number of candidates: for
+    InfoNCE ``log_candidates - mi`` is the cross-entropy that other libraries report, and ``mi``
+    cannot exceed it.  ``joint_mass`` is 0 for a batch without a joint pair, and 1 else.
+    """
+
+    mi: Tensor
+    joint_term: Tensor
+    product_term: Tensor
+    penalty: Tensor
+    objective: Tensor
+    log_candidates: Tensor
+    joint_mass: Tensor
+    temperature: Tensor
+
+
+class ScoreLoss(nn.Module):
+    """What the three modules share: a loss, a temperature and the way to a number.
+
+    Args:
+        loss: a name that :func:`~remi_lib.losses.make_loss` knows.
+        weight: lambda of the penalty; 0.1 if None, and only for the regularised losses.
+        target: C, what the penalised second term is drawn to; 0 if None.
+        temperature: > 0; scores are inner products divided by it.
+        learn_temperature: train the logarithm of 1 / temperature from there on, as CLIP does
+            (``log_scale``, a parameter).
+        normalize_embeddings: divide embeddings by their length first.  The paper's contrastive
+            benchmark does not, and has temperature 1.
+        reduction: "mean", "sum" or "none" of leading dimensions; without any, all three agree.
+        gather_distributed: score the embeddings of all processes together
+            (:func:`remi_lib.distributed.gather`); under DistributedDataParallel the averaged
+            gradient is that of the whole batch.
+        options: of ``make_loss`` (``tau``, ``clip``, ``variant``, ``mi_shift``).
+
+    ``last`` is None before the first call, then a :class:`Last`.
+
+    Raises ValueError for a value that is not allowed.
+    """
+
+    def __init__(
+        self,
+        loss: str = "reinfonce",
+        weight: Number | None = None,
+        target: Number | None = None,
+        temperature: float = 0.1,
+        *,
+        learn_temperature: bool = False,
+        normalize_embeddings: bool = True,
+        reduction: Reduction = "mean",
+        gather_distributed: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if loss in NOT_FOR_ANY_TABLE:
+            raise ValueError(f"loss: {loss!r} needs a table of its own kind; choose another")
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise ValueError(f"temperature: {temperature} is not allowed; must be > 0 and finite")
+        if reduction not in REDUCTIONS:
+            allowed = ", ".join(REDUCTIONS)
+            raise ValueError(f"reduction: {reduction!r} is not allowed; choose one of {allowed}")
+        self.loss = make_loss(loss, weight, target, **options)
+        self.learn_temperature = learn_temperature
+        log_scale = torch.tensor(-math.log(temperature))
+        if learn_temperature:
+            self.log_scale = nn.Parameter(log_scale)
+        else:
+            self.register_buffer("log_scale", log_scale, persistent=False)
+        self.normalize_embeddings = normalize_embeddings
+        self.reduction = reduction
+        self.gather_distributed = gather_distributed
+        self.last: Last | None = None
+
+    @property
+    def temperature(self) -> Tensor:
+        """The temperature now (), differentiable where it is learned."""
+        return (-self.log_scale).exp()
+
+    def extra_repr(self) -> str:
+        """``'reinfonce', weight=0.1, ...``, as the module was made."""
+        penalty = "" if self.loss.weight is None else f", weight={_plain(self.loss.weight)}"
+        learned = " (learned)" if self.learn_temperature else ""
+        return (
+            f"{self.loss.name!r}{penalty}, temperature={self.temperature.item():.4g}{learned}, "
+            f"normalize_embeddings={self.normalize_embeddings}, reduction={self.reduction!r}"
+            + (", gather_distributed=True" if self.gather_distributed else "")
+        )
+
+    def _ready(self, embeddings: Tensor) -> Tensor:
+        """Embeddings (..., B, d) in float32 or wider, normalised, of every process."""
+        if embeddings.dim() < 2:
+            raise ValueError(f"embeddings: need (..., B, d), got shape {tuple(embeddings.shape)}")
+        if embeddings.dtype in (torch.float16, torch.bfloat16):
+            embeddings = embeddings.float()
+        if self.normalize_embeddings:
+            embeddings = normalize(embeddings, dim=-1)
+        return gather(embeddings, -2) if self.gather_distributed else embeddings
+
+    def _evaluate(self, table: Scores, scale: Tensor) -> Tensor:
+        bound = self.loss(table)
+        with torch.no_grad():
+            seen = table.detach()
+            terms = {name: x.detach() for name, x in bound._asdict().items()}
+            self.last = Last(
+                **terms,
+                log_candidates=_log_candidates(seen),
+                joint_mass=seen.joint_mass(),
+                temperature=1 / scale.detach(),
+            )
+        return REDUCTIONS[self.reduction](-bound.objective)
+
+
+class ContrastiveLoss(ScoreLoss):
+    """Embeddings (..., B, d) whose labels (..., B) say which pairs are joint; a scalar to minimise.
+
+    Args:
+        positives: how joint pairs weigh, see :func:`~remi_lib.scores.marked_pairs`: ``"pairs"``
+            as the paper, ``"anchors"`` as SupCon, ``"alone"`` as pytorch-metric-learning's
+            NTXentLoss.  The three are one where every anchor has one positive.
+
+    The other arguments are those of :class:`ScoreLoss`.  A batch without a joint pair is legal:
+    its joint term is 0, nothing is NaN, and ``last.joint_mass`` says so.
+    """
+
+    def __init__(
+        self,
+        loss: str = "reinfonce",
+        weight: Number | None = None,
+        target: Number | None = None,
+        temperature: float = 0.1,
+        *,
+        positives: Positives = "pairs",
+        **options: Any,
+    ) -> None:
+        super().__init__(loss, weight, target, temperature, **options)
+        if positives not in ("pairs", "anchors", "alone"):
+            raise ValueError(
+                f"positives: {positives!r} is not allowed; choose pairs, anchors, alone"
+            )
+        self.positives: Positives = positives
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, positives={self.positives!r}"
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor | None = None,
+        indices_tuple: Indices | None = None,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            embeddings, labels: the anchors, (..., B, d) and (..., B).
+            indices_tuple: a miner's choice in place of all pairs: (anchors, positives, anchors,
+                negatives) or triplets (anchors, positives, negatives).  Positives are joint;
+                positives and negatives are candidates.  A pair counts once however often it is
+                named.  A table of chosen negatives has another product than the marginals', so
+                ``last.mi`` reads no MI.
+            ref_emb, ref_labels: what anchors are compared with, (..., K, d) and (..., K), in place
+                of one another.
+
+        Raises ValueError where labels are missing or do not fit.
+        """
+        if indices_tuple is not None and self.gather_distributed:
+            raise ValueError("indices_tuple: indices of one process; drop gather_distributed")
+        if (ref_emb is None) != (ref_labels is None) and indices_tuple is None:
+            raise ValueError("ref_emb, ref_labels: give both or neither")
+        anchors = self._ready(embeddings)
+        others = anchors if ref_emb is None else self._ready(ref_emb)
+        scale = self.log_scale.exp()
+        t = _inner_products(anchors, others, scale)
+        if indices_tuple is not None:
+            joint, product = _mined(indices_tuple, t)
+        else:
+            mine = self._labels(labels, "labels", anchors)
+            theirs = mine if ref_labels is None else self._labels(ref_labels, "ref_labels", others)
+            joint = mine.unsqueeze(-1) == theirs.unsqueeze(-2)
+            product = torch.ones_like(joint)
+            if ref_emb is None:
+                product = ~torch.eye(t.shape[-1], dtype=torch.bool, device=t.device)
+                joint = joint & product
+        return self._evaluate(scores.marked_pairs(t, joint, product, self.positives), scale)
+
+    def _labels(self, labels: Tensor | None, name: str, embeddings: Tensor) -> Tensor:
+        if labels is None:
+            raise ValueError(f"{name}: needed where no indices_tuple is given")
+        labels = labels.to(embeddings.device)
+        if self.gather_distributed:
+            labels = gather(labels, -1)
+        if labels.shape[-1:] != embeddings.shape[-2:-1]:
+            raise ValueError(
+                f"{name}: {tuple(labels.shape)} do not fit embeddings {tuple(embeddings.shape)}"
+            )
+        return labels
+
+
+class TwoViewLoss(ScoreLoss):
+    """Two augmented views of the same samples, (..., N, d) each; a scalar to minimise.
+
+    The table is SimCLR's, each of 2N outputs against the 2N - 1 others
+    (:func:`~remi_lib.scores.two_view_pairs`).  Arguments: see :class:`ScoreLoss`.
+    """
+
+    def forward(self, out0: Tensor, out1: Tensor) -> Tensor:
+        """The loss of a batch whose i-th rows are views of one sample."""
+        first, second = self._ready(out0), self._ready(out1)
+        scale = self.log_scale.exp()
+        root = scale.sqrt()  # each output is on both sides of an inner product
+        with _full_precision(first):
+            table = scores.two_view_pairs(first * root, second * root)
+        return self._evaluate(table, scale)
+
+
+class PairLoss(ScoreLoss):
+    """Two modalities, (..., N, d) each, whose i-th rows belong together; a scalar to minimise.
+
+    Args:
+        temperature: CLIP's 0.07 if not given; not used where the call passes ``logit_scale``.
+        symmetric: read the pairs both ways (:func:`~remi_lib.scores.symmetric_pairs`), as CLIP
+            does; if False only the texts of each image compete, as in InfoNCE of queries and keys.
+
+    The other arguments are those of :class:`ScoreLoss`.
+    """
+
+    def __init__(
+        self,
+        loss: str = "reinfonce",
+        weight: Number | None = None,
+        target: Number | None = None,
+        temperature: float = 0.07,
+        *,
+        symmetric: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(loss, weight, target, temperature, **options)
+        self.symmetric = symmetric
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, symmetric={self.symmetric}"
+
+    def forward(
+        self, image: Tensor, text: Tensor, logit_scale: Tensor | float | None = None
+    ) -> Tensor:
+        """The loss of a batch of N pairs.
+
+        ``logit_scale``: 1 / temperature from a model that learns its own, () or one of each
+        member (...); it gets its gradient.
+        """
+        first, second = self._ready(image), self._ready(text)
+        if first.shape[-2:] != second.shape[-2:]:
+            raise ValueError(
+                f"image, text: shapes {tuple(image.shape)} and {tuple(text.shape)} do not pair"
+            )
+        given = self.log_scale.exp() if logit_scale is None else logit_scale
+        scale = torch.as_tensor(given, dtype=first.dtype, device=first.device)
+        t = _inner_products(first, second, scale)
+        table = scores.symmetric_pairs(t) if self.symmetric else scores.all_pairs(t)
+        return self._evaluate(table, scale)
+
+
+def _full_precision(x: Tensor) -> torch.autocast:
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def _inner_products(first: Tensor, second: Tensor, scale: Tensor) -> Tensor:
+    """scale * <x, y> of all pairs (..., R, K), in the precision of the embeddings."""
+    with _full_precision(first):
+        scaled = first * scores.cells(scale) if scale.dim() else first * scale
+        return scaled @ second.mT
+
+
+def _mined(indices: Indices, t: Tensor) -> tuple[Tensor, Tensor]:
+    """The joint and the product cells that a miner's indices name."""
+    if len(indices) == 3:
+        indices = (indices[0], indices[1], indices[0], indices[2])
+    if len(indices) != 4 or t.dim() != 2:
+        raise ValueError("indices_tuple: three or four index tensors, for embeddings (B, d)")
+    a1, positive, a2, negative = (x.to(t.device) for x in indices)
+    joint = torch.zeros(t.shape, dtype=torch.bool, device=t.device)
+    joint[a1, positive] = True
+    product = joint.clone()
+    product[a2, negative] = True
+    return joint, product
+
+
+def _log_candidates(table: Scores) -> Tensor:
+    """Mean over joint pairs of the log of how many cells of the row Q sees (...)."""
+    count = (table.log_product > scores.NEG_INF).sum(-1).clamp(min=1)
+    return (table.log_joint.exp().sum(-1) * count.log()).sum(-1)
+
+
+def _plain(value: Number) -> float | list[float]:
+    return value.tolist() if isinstance(value, Tensor) else value
