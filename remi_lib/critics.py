@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu_
 
+from remi_lib.streams import as_global_stream, generator
+
 Init = Callable[[Tensor, int, torch.Generator], Tensor]
 
 
@@ -63,7 +65,7 @@ class ConcatCritic(nn.Module):
         self.x_dim = x_dim
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        generators = [generator(seed, "critic") for seed in seeds]
         for layer, (fan_in, fan_out) in enumerate(pairwise(widths)):
             with_bias = output_bias or layer < len(hidden)
             weight = [init(torch.empty(fan_in, fan_out), fan_in, g) for g in generators]
@@ -117,7 +119,7 @@ class StackedConvNet(nn.Module):
         self, seeds: Sequence[int], size: int = 8, channels: int = 1, width: int = 512
     ) -> None:
         super().__init__()
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        generators = [generator(seed, "encoder") for seed in seeds]
         self.members = len(generators)
         self.weights, self.scales, self.shifts = (nn.ParameterList() for _ in range(3))
         for layer, (taps, fan_in, fan_out) in enumerate(
@@ -191,8 +193,7 @@ class ResNet18(nn.Module):
 
         if len(seeds) != 1:
             raise ValueError(f"net: resnet18 trains one member at a time, got {len(seeds)}")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seeds[0])
+        with as_global_stream(seeds[0], "encoder"):
             self.net = models.resnet18(weights=None)
             if channels != 3:
                 self.net.conv1 = nn.Conv2d(channels, 64, 7, 2, 3, bias=False)
@@ -235,8 +236,8 @@ class ImageCritic(nn.Module):
         self.encoder, self.scale, self.temperature = encoder, scale, temperature
         self.weight = self.bias = None
         if outputs is not None:
-            # Streams of their own, so that a head does not depend on the encoder's size.
-            generators = [torch.Generator().manual_seed(2**20 + seed) for seed in seeds]
+            # A purpose of its own, so that a head does not depend on the encoder's size.
+            generators = [generator(seed, "head") for seed in seeds]
             shapes = ((width, outputs), (1, outputs))
             self.weight, self.bias = (
                 nn.Parameter(

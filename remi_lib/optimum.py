@@ -17,6 +17,7 @@ from torch import Tensor
 
 from remi_lib.losses import Loss
 from remi_lib.scores import Scores, class_pairs, support_counts
+from remi_lib.streams import numpy_generator
 
 
 class Optimum(NamedTuple):
@@ -59,7 +60,7 @@ def contrastive_law(class_counts: ArrayLike, batch: int, draws: int = 20_000, se
     do not.  A batch is therefore a table with a row per m and two cells, weighed by how many
     pairs of the batch are there; batches of equal composition are one table.
     """
-    drawn = np.random.default_rng(seed).multivariate_hypergeometric(
+    drawn = numpy_generator(seed, "contrastive law").multivariate_hypergeometric(
         np.asarray(class_counts), batch, size=draws
     )
     m = np.arange(1, drawn.max() + 1)

@@ -40,6 +40,7 @@ from remi_lib.scores import (
     support_counts,
     with_head,
 )
+from remi_lib.streams import generator
 
 BLOCK = 250  # steps drawn at once; part of the random stream's definition
 
@@ -168,7 +169,7 @@ class OneHotTask:
     ) -> Iterator[list[tuple[Tensor, Tensor]]]:
         # A stream per (seed, batch size): losses that share both see the same data.
         keys = sorted({(m.seed, m.batch) for m in members})
-        streams = [torch.Generator().manual_seed(seed) for seed, _ in keys]
+        streams = [generator(seed, "data") for seed, _ in keys]
         index = torch.tensor([keys.index((m.seed, m.batch)) for m in members], device=device)
         for start in range(0, steps, BLOCK):
             drawn = [
@@ -277,7 +278,7 @@ class StaircaseTask:
             raise ValueError("members: a staircase ensemble shares one batch size")
         rho = torch.tensor([self.data.rho(float(mi)) for mi in self.true_mi(range(steps))])
         seeds = sorted({m.seed for m in members})
-        streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+        streams = [generator(seed, "data") for seed in seeds]
         index = torch.tensor([seeds.index(m.seed) for m in members], device=device)
         for part in rho.split(BLOCK):
             drawn = [self.data.sample(stream, part, members[0].batch) for stream in streams]
@@ -388,14 +389,14 @@ class ImageTask:
             raise ValueError("members: an image ensemble shares one seed and one batch size")
         seed, batch = members[0].seed, members[0].batch
         data = self.data(device)
-        generator = torch.Generator().manual_seed(seed)
+        stream = generator(seed, "data")
         images, labels = data.train_x, data.train_y
         per_epoch = len(labels) // batch
         if per_epoch < 1:
             raise ValueError(f"batch: {batch} is larger than {data.name}, {len(labels)} images")
         done = 0
         while done < steps:
-            order = torch.randperm(len(labels), generator=generator)[: per_epoch * batch]
+            order = torch.randperm(len(labels), generator=stream)[: per_epoch * batch]
             chosen = order.view(per_epoch, batch)[: steps - done].to(device)
             for block in chosen.split(BLOCK):
                 yield [(images[i], labels[i]) for i in block]

@@ -27,6 +27,7 @@ from remi_lib.optimum import contrastive_law, one_hot_law, optimum, supervised_l
 from remi_lib.paths import figures_dir
 from remi_lib.replication.claims import Ledger
 from remi_lib.replication.store import cached
+from remi_lib.streams import generator
 from remi_lib.tasks import Member, OneHotTask, StaircaseTask, grid
 from remi_lib.training import train
 
@@ -187,7 +188,7 @@ def initial_scores(widths: Sequence[int], seeds: int) -> pd.DataFrame:
     for width in widths:
         g = StackedConvNet(range(seeds), 8, 1, width)(batch)
         rows.append((f"digits network, width {width}", g))
-    noise = torch.rand(10, 3, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    noise = torch.rand(10, 3, 224, 224, generator=generator(0, "random images")) * 2 - 1
     rows.append(("ResNet-18, random images", ResNet18([0])(noise)))
     table = []
     for name, g in rows:
@@ -356,10 +357,10 @@ def clipped_caps() -> pd.DataFrame:
 
 def no_joint_pair(batches: Sequence[int], symbols: int = 16) -> pd.DataFrame:
     """One-hot: the probability of a product batch without a joint pair, (1 - 1/N)^B."""
-    generator = torch.Generator().manual_seed(0)
+    stream = generator(0, "no joint pair")
     rows = {}
     for batch in batches:
-        drawn = torch.randint(symbols, (2, 20_000, batch), generator=generator)
+        drawn = torch.randint(symbols, (2, 20_000, batch), generator=stream)
         seen = (drawn[0] != drawn[1]).all(1).double().mean().item()
         rows[f"batch {batch}"] = ("-", f"{(1 - 1 / symbols) ** batch:.4f}", f"{seen:.4f}")
     return _table(rows)

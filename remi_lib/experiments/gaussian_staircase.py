@@ -14,6 +14,7 @@ from remi_lib.losses import FAMILIES, optimal_shift, split_name, stack, title
 from remi_lib.replication.claims import Ledger
 from remi_lib.replication.store import cached
 from remi_lib.replication.workers import unordered
+from remi_lib.streams import generator
 from remi_lib.tasks import Member, StaircaseTask, member_config
 from remi_lib.training import History, divergence, tidy
 
@@ -127,12 +128,12 @@ def clipped_cap(task: StaircaseTask, name: str, tau: float, samples: int = 100_0
     The objective is concave in every cell, so the best clipped critic is the clipped optimum;
     E_Q[f(r)] = E_P[f(r) / r], so both terms are means over joint pairs.
     """
-    generator = torch.Generator().manual_seed(0)
+    stream = generator(0, "clipped cap")
     shift = optimal_shift(name)
     caps = {}
     for mi in task.levels:
         rho = torch.tensor([task.data.rho(mi)])
-        x, y = task.data.sample(generator, rho, samples)
+        x, y = task.data.sample(stream, rho, samples)
         ratio = task.data.log_ratio_of_pairs(x[0], y[0], rho).double()
         t = (ratio + shift).clamp(-tau, tau)
         caps[mi] = (t.mean() - (t - shift - ratio).exp().mean() + 1 - shift).item()

@@ -34,6 +34,7 @@ from remi_lib.losses import stack
 from remi_lib.paths import cache_dir
 from remi_lib.replication.store import config_key, locked, read_tables, write_tables
 from remi_lib.scores import class_pairs
+from remi_lib.streams import generator
 from remi_lib.tasks import ImageTask, Member, clip_limits, member_config, terms
 from remi_lib.training import train
 
@@ -173,11 +174,11 @@ def _held_out_batches(
 ) -> list[pd.DataFrame]:
     """As many random batches of the test split as an epoch has, read by each member's loss."""
     size, count = members[0].batch, len(data.train_y) // members[0].batch
-    generator = torch.Generator().manual_seed(members[0].seed)
+    stream = generator(members[0].seed, "held-out")
     n = len(data.test_y)
     passes = -(-count // (n // size))
     order = torch.cat(
-        [torch.randperm(n, generator=generator)[: n // size * size] for _ in range(passes)]
+        [torch.randperm(n, generator=stream)[: n // size * size] for _ in range(passes)]
     )
     loss = stack([m.make_loss() for m in members], out.device)
     rows = []

@@ -24,6 +24,7 @@ from remi_lib.losses import optimal_shift
 from remi_lib.replication.claims import Ledger
 from remi_lib.replication.store import cached
 from remi_lib.replication.workers import unordered
+from remi_lib.streams import generator
 from remi_lib.tasks import ImageTask, Member, member_config
 from remi_lib.training import train
 
@@ -41,14 +42,14 @@ def foreign_images(name: str, like: ImageSet, count: int = 1000, seed: int = 0) 
     """
     if name not in FOREIGN:
         raise ValueError(f"foreign: {name!r} is not allowed; one of {', '.join(FOREIGN)}")
-    generator = torch.Generator().manual_seed(seed)
+    stream = generator(seed, "foreign images")
     channels, side = like.test_x.shape[1], like.test_x.shape[-1]
     if name == "photos":
-        return _photo_patches(like, count, generator)
+        return _photo_patches(like, count, stream)
     if name == "inverted":
         return like.peak - like.test_x[:count]
     if name == "shuffled":
-        order = torch.randperm(channels * side * side, generator=generator)
+        order = torch.randperm(channels * side * side, generator=stream)
         return like.test_x[:count].flatten(1)[:, order].view_as(like.test_x[:count])
     other = load_images(name)
     x = other.test_x[:count].float().expand(-1, max(channels, other.test_x.shape[1]), -1, -1)
@@ -56,7 +57,7 @@ def foreign_images(name: str, like: ImageSet, count: int = 1000, seed: int = 0) 
     return (x * like.peak / other.peak).round().to(torch.uint8)
 
 
-def _photo_patches(like: ImageSet, count: int, generator: torch.Generator) -> Tensor:
+def _photo_patches(like: ImageSet, count: int, stream: torch.Generator) -> Tensor:
     """Random square patches of the sample photographs, 4 pixels to one."""
     from sklearn.datasets import load_sample_images
 
@@ -67,8 +68,8 @@ def _photo_patches(like: ImageSet, count: int, generator: torch.Generator) -> Te
     patches, large = [], 4 * side
     for i in range(count):
         photo = photos[i % len(photos)]
-        top = int(torch.randint(photo.shape[1] - large, (1,), generator=generator))
-        left = int(torch.randint(photo.shape[2] - large, (1,), generator=generator))
+        top = int(torch.randint(photo.shape[1] - large, (1,), generator=stream))
+        left = int(torch.randint(photo.shape[2] - large, (1,), generator=stream))
         patches.append(photo[:, top : top + large, left : left + large])
     x = torch.nn.functional.avg_pool2d(torch.stack(patches), 4)
     x = x.mean(1, keepdim=True) if channels == 1 else x

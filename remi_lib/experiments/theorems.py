@@ -25,6 +25,7 @@ from remi_lib.intervals import Estimate
 from remi_lib.losses import Bound, Loss, Terms, dv, nwj
 from remi_lib.replication.store import cached
 from remi_lib.scores import Scores, cells, logsumexp, support_counts
+from remi_lib.streams import generator, numpy_generator
 from remi_lib.tasks import BLOCK, Member, OneHotTask, Recorder, Task, member_config, terms
 from remi_lib.training import History, train
 
@@ -65,7 +66,7 @@ def of_joint(joint: Tensor) -> Problem:
 
 def random_problems(count: int, rows: int, columns: int, seed: int) -> Problem:
     """``count`` pairs of independent laws, uniform on the simplex (Dirichlet of ones)."""
-    drawn = np.random.default_rng(seed).dirichlet(np.ones(rows * columns), size=(2, count))
+    drawn = numpy_generator(seed, "problems").dirichlet(np.ones(rows * columns), size=(2, count))
     p, q = torch.from_numpy(drawn.reshape(2, count, rows, columns))
     return Problem(p, q)
 
@@ -83,9 +84,9 @@ def one_hot_problem(symbols: int) -> Problem:
 
 def sample(problem: Problem, n: int, draws: int, seed: int) -> Problem:
     """``draws`` pairs of empirical laws of n samples of P and n, independent, of Q."""
-    generator = np.random.default_rng([seed, n])
+    stream = numpy_generator(seed, "samples", n)
     shape = (draws, *problem.p.shape[-2:])
-    counts = [generator.multinomial(n, law.flatten().numpy(), size=draws) for law in problem]
+    counts = [stream.multinomial(n, law.flatten().numpy(), size=draws) for law in problem]
     return Problem(*(torch.from_numpy(c / n).reshape(shape) for c in counts))
 
 
@@ -150,10 +151,10 @@ def check_duals(problems: Problem, found: Sequence[Dual], critics: int, seed: in
     over problems and random critics, half of them near the optimum, at scales from 0.01 to 10.
     """
     kl = problems.kl()
-    generator = torch.Generator().manual_seed(seed)
+    stream = generator(seed, "random critics")
     scale = torch.logspace(-2, 1, critics, dtype=torch.float64).view(-1, 1, 1, 1)
-    noise = scale * torch.randn(critics, *problems.p.shape, generator=generator).double()
-    noise = noise + 3 * torch.randn(critics, 1, 1, 1, generator=generator).double()
+    noise = scale * torch.randn(critics, *problems.p.shape, generator=stream).double()
+    noise = noise + 3 * torch.randn(critics, 1, 1, 1, generator=stream).double()
     rows = []
     for dual in found:
         best = dual.optimum(problems)
@@ -350,10 +351,10 @@ def bilinear_mi(rho: float) -> float:
 def gaussian_estimates(rho: float, sizes: Iterable[int], draws: int, seed: int) -> pd.DataFrame:
     """DV's supremum over quadratic critics (x y, x^2 + y^2), which hold log dP/dQ, and over
     bilinear ones (x y), which do not: critics, n, draw, estimate (nats)."""
-    generator = torch.Generator().manual_seed(seed)
+    stream = generator(seed, "gaussian pairs")
     tables = []
     for n in sizes:
-        x, noise, a, b = torch.randn(4, draws, n, generator=generator, dtype=torch.float64)
+        x, noise, a, b = torch.randn(4, draws, n, generator=stream, dtype=torch.float64)
         y = rho * x + math.sqrt(1 - rho**2) * noise
         quadratic = [torch.stack([u * v, u**2 + v**2], -1) for u, v in ((x, y), (a, b))]
         for name, features in (("quadratic", 2), ("bilinear", 1)):
@@ -376,7 +377,7 @@ class FixedSampleTask(OneHotTask):
 
     def batches(self, members: Sequence[Member], steps: int, device: torch.device) -> Any:
         problem = noisy_channel(self.symbols, self.noise)
-        drawn = [sample(problem, m.batch, 1, seed=1000 + m.seed) for m in members]
+        drawn = [sample(problem, m.batch, 1, seed=m.seed) for m in members]
         whole = tuple(torch.cat(laws).float().to(device) for laws in zip(*drawn, strict=True))
         for start in range(0, steps, BLOCK):
             yield [whole] * min(BLOCK, steps - start)
@@ -476,13 +477,13 @@ def second_term_variance(
 
     A row per problem and C, from fresh samples; ``mean_exact`` is e^(2C) Var_Q(dP/dQ) / n.
     """
-    generator = np.random.default_rng(seed)
+    stream = numpy_generator(seed, "samples of Q")
     rows = []
     for index, (p, q) in enumerate(zip(*problems, strict=True)):
         law, ratio = q.flatten().numpy(), (p / q).flatten().numpy()
         chi_square = float((law * (ratio - 1) ** 2).sum())
         for shift in shifts:
-            means = generator.multinomial(n, law, size=draws) @ ratio / n * math.exp(shift)
+            means = stream.multinomial(n, law, size=draws) @ ratio / n * math.exp(shift)
             variances = (means.var(), np.log(means).var(), math.exp(2 * shift) * chi_square / n)
             rows.append([index, shift, *variances])
     return pd.DataFrame(rows, columns=["problem", "C", "mean", "log", "mean_exact"])
@@ -656,8 +657,8 @@ def entropy(labels: Tensor) -> float:
 
 def random_labels(samples: int, classes: int, seed: int) -> Tensor:
     """Labels of an unbalanced set: class shares uniform on the simplex, two samples at least."""
-    generator = np.random.default_rng(seed)
-    drawn = generator.choice(classes, samples, p=generator.dirichlet(np.ones(classes)))
+    stream = numpy_generator(seed, "labels")
+    drawn = stream.choice(classes, samples, p=stream.dirichlet(np.ones(classes)))
     kept = np.concatenate([np.repeat(np.arange(classes), 2), drawn[2 * classes :]])
     return torch.from_numpy(kept)
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from remi_lib.paths import cache_dir
 from remi_lib.progress import progress, say
 from remi_lib.replication.store import config_key, locked
+from remi_lib.streams import numpy_generator
 
 Field = NDArray[np.float32]
 SPLITS = ("train", "val")
@@ -120,7 +121,7 @@ class Textures:
 
     def picture(self, split: str, name: str, number: int) -> tuple[NDArray[np.uint8], int]:
         """One picture (H, W, 3) and the JPEG quality to store it with."""
-        rng = np.random.default_rng([self.seed, SPLITS.index(split), NAMES.index(name), number])
+        rng = numpy_generator(self.seed, f"texture {name} {split}", number)
         palette, texture = name.split("_")
         shape = SHAPES[rng.choice(list(SHAPES))]
         stretch = rng.uniform(0.8, 1.25)

@@ -15,6 +15,7 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -33,6 +34,7 @@ from remi_lib._torchvision import datasets, io, v2
 from remi_lib.experiments.imagenet.textures import Textures, tree
 from remi_lib.images import ImageSet
 from remi_lib.paths import data_dir
+from remi_lib.streams import as_global_stream, generator
 
 IMAGENET_CLASSES, IMAGENET_IMAGES = 1000, 1_281_167  # of ILSVRC 2012's training split
 TREES = ("textures", "imagenet", "folder")
@@ -302,9 +304,7 @@ class Pictures(Dataset[Picture]):
         return _bytes_tensor(raw)
 
     def _cut(self, image: Any, key: Key) -> Tensor:
-        with torch.random.fork_rng(devices=[], enabled=self.random):
-            if self.random:
-                torch.manual_seed(_seed(self.seed, *key))
+        with as_global_stream(self.seed, "crop", *key) if self.random else nullcontext():
             image = self.transform(image)
         return image if isinstance(image, Tensor) else v2.functional.pil_to_tensor(image)
 
@@ -326,10 +326,6 @@ class Pictures(Dataset[Picture]):
             found = self.fetch(pictures[0].key)
             pixels = found.pixels
             return [found if pixels is None else found._replace(pixels=pixels.to(device))]
-
-
-def _seed(*parts: int) -> int:
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
 
 
 class Batches(Sampler[list[Key]]):
@@ -369,8 +365,7 @@ class Batches(Sampler[list[Key]]):
         for step in range(self.start, self.steps):
             if step // self.per_epoch != epoch:
                 epoch = step // self.per_epoch
-                generator = torch.Generator().manual_seed(_seed(self.seed, epoch))
-                order = torch.randperm(self.count, generator=generator)
+                order = torch.randperm(self.count, generator=generator(self.seed, "data", epoch))
             place = step % self.per_epoch * self.batch
             numbers = order[place : place + self.batch][self.mine].tolist()
             yield [(epoch, number) for number in numbers]
