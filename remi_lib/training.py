@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from remi_lib.devices import current, denormals_flushed, resolve_device
 from remi_lib.graphs import Replayed, backend_of
 from remi_lib.losses import Loss, stack
+from remi_lib.optimizers import ClippedSGD
 from remi_lib.progress import progress
 from remi_lib.tasks import Member, Task
 
-OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
+OPTIMIZERS = {"sgd": torch.optim.SGD, "sgd_clipped": ClippedSGD, "adam": torch.optim.Adam}
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ def train(
         task: what to train on, e.g. :class:`~remi_lib.tasks.OneHotTask`.
         members: the runs; any order and mix that the task allows.
         steps: optimiser steps, one batch each.
-        lr, optimizer: "sgd" or "adam", elementwise and therefore independent across members.
+        lr, optimizer: "sgd", "sgd_clipped" (:class:`~remi_lib.optimizers.ClippedSGD`) or "adam",
+            none of which lets one member see another.
         probe_every: the task's probe is recorded at steps 0, k, 2k, ...
         device: "auto", "cuda", "mps" or "cpu".
         label: of a progress bar; no bar if None.
