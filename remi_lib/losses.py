@@ -32,7 +32,8 @@ class Terms(NamedTuple):
 
     ``anchor`` is the second term on the scale on which Table 1 measures the penalty's distance
     (the logarithm for the log-Euclidean losses), so that it stays finite where e^T overflows.
-    All (...), in nats.
+    ``spread`` is the variance of what the anchor is the mean of, for a penalty on every part of
+    it (:func:`infonce_rows`).  All (...), in nats.
     """
 
     joint_term: Tensor
@@ -40,6 +41,7 @@ class Terms(NamedTuple):
     anchor: Tensor
     mi: Tensor
     objective: Tensor
+    spread: Number = 0.0
 
 
 class Bound(NamedTuple):
@@ -69,6 +71,17 @@ def dv(scores: Scores) -> Terms:
 def infonce(scores: Scores) -> Terms:
     """Eq. 5: mean over joint pairs of T - log mean over the pair's row of e^T; at most log K."""
     return _terms(scores.joint_mean(), scores.row_log_mean_exp())
+
+
+def infonce_rows(scores: Scores) -> Terms:
+    """InfoNCE whose regularised twin penalises every row: lambda mean_i (log Z_i - C)^2.
+
+    log Z_i is the log-mean-exp of row i and the mean one over joint pairs; :func:`infonce` has
+    lambda (mean_i log Z_i - C)^2, so the two differ by lambda Var_i(log Z_i).  With K candidates
+    in each row and C = -log K it is the z-loss of language models, lambda mean_i
+    (log sum_k e^(T_ik))^2 (ST-MoE, PaLM).
+    """
+    return infonce(scores)._replace(spread=scores.row_variance())
 
 
 def nwj(scores: Scores) -> Terms:
@@ -185,9 +198,10 @@ def _own_anchor(terms: Terms) -> Tensor:
 class Loss:
     """A bound, clipped or not, minus ``weight`` times the squared distance of its anchor.
 
-    ``objective = bound(clip(T)) - weight * (anchor(T) - target)^2``: the penalty always sees the
-    unclipped critic (Section 4).  ``weight``, ``target`` and ``tau`` may be tensors (...) that
-    give each member of an ensemble its own value; weight 0 and tau inf switch a part off.
+    ``objective = bound(clip(T)) - weight * ((anchor(T) - target)^2 + spread(T))``, where a bound
+    of the paper has no spread: the penalty always sees the unclipped critic (Section 4).
+    ``weight``, ``target`` and ``tau`` may be tensors (...) that give each member of an ensemble
+    its own value; weight 0 and tau inf switch a part off.
     """
 
     name: str
@@ -201,7 +215,7 @@ class Loss:
     def __call__(self, scores: Scores) -> Bound:
         raw = self.bound(scores)
         terms = raw if self.tau is None else self._clipped(scores, raw, self.tau)
-        penalty = self._penalty(self.anchor(raw))
+        penalty = self._penalty(self.anchor(raw), raw.spread)
         return Bound(
             terms.mi, terms.joint_term, terms.product_term, penalty, terms.objective - penalty
         )
@@ -212,13 +226,13 @@ class Loss:
             return clipped
         return _terms(raw.joint_term, clipped.product_term, clipped.anchor)
 
-    def _penalty(self, anchor: Tensor) -> Tensor:
+    def _penalty(self, anchor: Tensor, spread: Number) -> Tensor:
         if self.weight is None:
             return torch.zeros_like(anchor)
         weight = torch.as_tensor(self.weight, dtype=anchor.dtype, device=anchor.device)
         # A weight of 0 must switch off an infinite anchor too: 0 * inf would be NaN.
-        distance = torch.where(weight > 0, anchor - self.target, 0.0)
-        return weight * distance.square()
+        squared = torch.where(weight > 0, anchor - self.target, 0.0).square()
+        return weight * (squared + torch.where(weight > 0, spread, 0.0))
 
 
 @dataclass(frozen=True)
@@ -257,11 +271,16 @@ RIVALS: tuple[Recipe, ...] = (
     Recipe("gan_dime", "GAN-DIME", gan_dime, "Letizia et al. 2024", "-"),
 )
 
+# Not of the paper, with a twin: "infonce_rows" is InfoNCE, "reinfonce_rows" has a penalty per row.
+VARIANTS: tuple[Recipe, ...] = (
+    Recipe("infonce_rows", "InfoNCE (rows)", infonce_rows, "as InfoNCE", "Euclidean, per row"),
+)
+
 FAMILIES: tuple[str, ...] = tuple(row.name for row in TABLE1)
 LOSSES: tuple[str, ...] = FAMILIES + tuple("re" + name for name in FAMILIES)
 
 _TWINLESS = tuple(row.name for row in RIVALS)
-_RECIPES = {row.name: row for row in TABLE1 + RIVALS}
+_RECIPES = {row.name: row for row in TABLE1 + RIVALS + VARIANTS}
 # Where the authors' code anchors another quantity than the text: Eq. 15 has log E_Q[e^(T-1)],
 # the code log E_Q[e^T], whose zero is not the optimum of NWJ.
 _OFFICIAL_ANCHORS: dict[str, Callable[[Terms], Tensor]] = {"nwj": lambda terms: terms.anchor + 1}

@@ -71,6 +71,13 @@ class Scores(NamedTuple):
         weight = self.log_joint.exp().sum(-1)
         return torch.where((weight > 0) & (rows > NEG_INF), rows, 0.0).mul(weight).sum(-1)
 
+    def row_variance(self) -> Tensor:
+        """Variance over joint pairs (i, j) of :meth:`rows` i (...); 0 where nothing is joint."""
+        rows, weight = self.rows(), self.log_joint.exp().sum(-1)
+        mean = self.row_log_mean_exp().unsqueeze(-1)
+        seen = (weight > 0) & (rows > NEG_INF)
+        return torch.where(seen, rows - mean, 0.0).square().mul(weight).sum(-1)
+
     def map(self, values: Tensor) -> Scores:
         """The same measures on other cell values (clipped, shifted, passed through softplus)."""
         return self._replace(values=values)
