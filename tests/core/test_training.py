@@ -7,11 +7,30 @@ import pandas as pd
 import pytest
 import torch
 
+from remi_lib import losses
 from remi_lib.devices import resolve_device
+from remi_lib.losses import Terms, nwj
+from remi_lib.scores import Scores
 from remi_lib.tasks import ImageTask, Member, OneHotTask, grid
 from remi_lib.training import divergence, train
 
 TASK = OneHotTask()
+# Terms are nats around 1, and float32 holds 1e-7 of that: how a batched product rounds depends on
+# the CPU, on how many members share it, and is carried along for some dozen steps.
+ROUNDING = {"rtol": 2e-4, "atol": 2e-6}
+
+
+def runaway(scores: Scores) -> Terms:
+    """NWJ with its second term's sign flipped: ascent drives e^T up until it overflows."""
+    terms = nwj(scores)
+    return terms._replace(objective=terms.joint_term + terms.product_term)
+
+
+@pytest.fixture
+def registered_runaway(monkeypatch):
+    """ "runaway" as a loss, for one test."""
+    monkeypatch.setattr(losses, "_RECIPES", dict(losses._RECIPES))
+    losses.register("runaway", runaway)
 
 
 def alone(history: pd.DataFrame, member: int) -> np.ndarray:
@@ -24,9 +43,9 @@ def test_a_member_alone_and_in_company_is_the_same():
     together = train(TASK, members, 30, device="cpu").history
     for i in (0, 5, 11):
         single = train(TASK, [members[i]], 30, device="cpu").history
-        np.testing.assert_allclose(alone(together.terms, i), alone(single.terms, 0), rtol=2e-4)
+        np.testing.assert_allclose(alone(together.terms, i), alone(single.terms, 0), **ROUNDING)
         ours = together.probes.query("member == @i")["exact_mi"].to_numpy()
-        np.testing.assert_allclose(ours, single.probes["exact_mi"], rtol=2e-4, atol=1e-5)
+        np.testing.assert_allclose(ours, single.probes["exact_mi"], **ROUNDING)
 
 
 def test_image_members_do_not_depend_on_their_company():
@@ -34,7 +53,9 @@ def test_image_members_do_not_depend_on_their_company():
     task = ImageTask(benchmark="clb", width=64)
     together = train(task, members, 12, 1e-3, "adam", device="cpu").history
     single = train(task, members[2:], 12, 1e-3, "adam", device="cpu").history
-    np.testing.assert_allclose(alone(together.terms, 2), alone(single.terms, 0), rtol=1e-3)
+    np.testing.assert_allclose(
+        alone(together.terms, 2), alone(single.terms, 0), rtol=1e-3, atol=1e-5
+    )
 
 
 def test_same_seed_same_history():
@@ -52,19 +73,19 @@ def test_training_estimates_log_k():
     assert 1.9 < last["js"] < TASK.data.mi - 0.3  # low by 1/e
 
 
-def test_one_diverging_member_stops_and_touches_nobody():
-    members = [Member("mine", 0, 16), Member("nwj", 0, 16), Member("remine", 1, 16)]
-    history = train(TASK, members, 300, lr=0.3, device="cpu").history
+def test_one_diverging_member_stops_and_touches_nobody(registered_runaway):
+    members = [Member("mine", 0, 16), Member("runaway", 0, 16), Member("remine", 1, 16)]
+    history = train(TASK, members, 50, lr=0.3, device="cpu").history
     lost = history.divergence().set_index("member")
     assert lost["step"].notna().tolist() == [False, True, False]
     step = int(lost.loc[1, "step"])
     assert lost.loc[1, "first_term"] in ("product_term", "parameters")
     terms = history.terms[history.terms["member"] == 1].set_index("step")["product_term"]
+    assert step > 1
     assert np.isfinite(terms[: step - 1]).all()
     assert not np.isfinite(terms[step:]).any()
-    single = train(TASK, members[2:], 300, lr=0.3, device="cpu").history.terms
-    np.testing.assert_allclose(alone(history.terms, 2)[:50], alone(single, 0)[:50], rtol=1e-3)
-    assert np.isfinite(alone(history.terms, 2)).all()
+    single = train(TASK, members[2:], 50, lr=0.3, device="cpu").history.terms
+    np.testing.assert_allclose(alone(history.terms, 2), alone(single, 0), **ROUNDING)
 
 
 def history(**columns: list) -> pd.DataFrame:
