@@ -10,19 +10,29 @@ from functools import cache
 from itertools import product
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from remi_lib.evaluation import micro
 from remi_lib.experiments import published
 from remi_lib.experiments.image_runs import Run
+from remi_lib.experiments.plots import (
+    colour,
+    name_of,
+    original_and_regularised,
+    panels,
+    reference,
+    reference_x,
+)
 from remi_lib.experiments.sweep import Results
 from remi_lib.images import load_images
-from remi_lib.intervals import Estimate, difference, fraction_interval, interval
-from remi_lib.losses import FAMILIES, LOSSES, Loss, families_of, make_loss, split_name, title
+from remi_lib.intervals import Estimate, difference, interval
+from remi_lib.losses import Loss, families_of, make_loss, split_name, title
 from remi_lib.optimum import Law, contrastive_law, optimum, supervised_law
-from remi_lib.replication.claims import Ledger
 from remi_lib.tasks import ImageTask, Member
 
 CELL = ["dataset", "benchmark", "loss"]
@@ -307,48 +317,65 @@ def _better(rows, quantity: str, truth: float) -> list[str]:
     return css
 
 
-def judge_table2(
-    ledger: Ledger, main: Results, variants: Results, optima: pd.Series, rejs_zero: float = 0.0
-) -> None:
-    """Judge every claim of notebook 4 that is due, from the runs alone.
+def training_curves(epochs: pd.DataFrame, truth: float, names: Sequence[str]) -> Figure:
+    """MI of the training batches over epochs, a panel per family; median and range over seeds.
 
-    ``variants`` holds the ReJS runs at other targets than the main ones.
+    A run that is not finite has no curve; a panel says so where no run of a loss has one.
     """
-    runs = per_run(main)
-    runs = runs[runs["loss"].isin(LOSSES)]  # the paper's claims are about the paper's losses
-    runs["error"], runs["failed"] = mi_error(runs), failed(runs)
-    runs["accuracy"] = accuracy_or_guess(runs)
-    runs["shifted"] = shifted_js(main)
-    other = per_run(variants).query("target == @rejs_zero")
-    for name in ledger.datasets:
-        entropy = load_images(name).entropy
-        own = runs[runs["dataset"] == name].set_index(["benchmark", "loss", "seed"]).sort_index()
-        for benchmark in ("slb", "clb"):
-            cell = own.loc[benchmark]
-            for family in FAMILIES:
-                plain, twin = cell.loc[family], cell.loc["re" + family]
-                key = f"table2.{benchmark}.{family}"
-                closer = difference(plain["error"], twin["error"])
-                better = twin["accuracy"] - plain["accuracy"]
-                ledger.judge(f"{key}.mi@{name}", interval(closer))
-                ledger.judge(f"{key}.accuracy@{name}", interval(better))
-        slb, clb = own.loc["slb"], own.loc["clb"]
-        for family in ("smile", "nwj", "tuba"):
-            key, twin = f"table2.clb.{family}", clb.loc["re" + family]
-            ledger.judge(f"{key}.fails@{name}", fraction_interval(clb.loc[family]["failed"]))
-            ledger.judge(f"{key}.rescued@{name}", fraction_interval(twin["failed"]))
-            ahead = twin["accuracy"] - clb.loc["infonce"]["accuracy"]
-            ledger.judge(f"{key}.competitive@{name}", interval(ahead))
-        for family in ("mine", "smile", "nwj", "tuba"):
-            ahead = slb.loc[family]["accuracy"] - slb.loc["infonce"]["accuracy"]
-            ledger.judge(f"table2.slb.{family}.beats-infonce@{name}", interval(ahead))
-        cost = (-paired(runs[runs["dataset"] == name], "accuracy")).max(axis=0)
-        ledger.judge(f"table2.harmless@{name}", interval(cost))
-        js = slb.loc["js"]
-        ledger.judge(f"quirk1.js-low-by-1/e@{name}", interval(js["mi"] - entropy + np.exp(-1)))
-        ledger.judge(f"quirk1.js-read-at-t+1@{name}", interval(js["shifted"] - entropy))
-        zero = other[(other["dataset"] == name) & (other["benchmark"] == "slb")].set_index("seed")
-        ledger.judge(f"quirk2.rejs-target@{name}", interval(slb.loc["rejs"]["mi"] - zero["mi"]))
-        for loss in ("infonce", "js", "renwj", "retuba"):
-            gap = (clb.loc[loss]["mi"] - optima[name, "clb", loss]).abs().fillna(np.inf)
-            ledger.judge(f"quirk7.clb-ceiling.{loss}@{name}", interval(gap))
+    figure, axes = panels(len(names), columns=3, height=2.0, sharex=True, sharey=True)
+    for ax, family in zip(axes, names, strict=True):
+        for loss, style in ((family, "-"), ("re" + family, "--")):
+            grouped = epochs[epochs["loss"] == loss].groupby("epoch")["mi"]
+            low, high = grouped.min(), grouped.max()
+            ax.fill_between(low.index, low, high, color=colour(loss), alpha=0.2, lw=0)
+            ax.plot(grouped.median(), style, color=colour(loss), lw=1.5)
+            if not np.isfinite(grouped.median()).any():
+                ax.text(0.97, 0.1, f"{title(loss)} diverged", transform=ax.transAxes, ha="right")
+        reference(ax, truth)
+        ax.set(ylim=(-0.2, 1.15 * truth), xlabel="epoch", ylabel="MI (nats)", title=title(family))
+        ax.label_outer()
+    original_and_regularised(figure)
+    return figure
+
+
+def table2_dots(table: pd.DataFrame, truth: float, standing_for: str) -> Figure:
+    """Table 2 as a picture: MI and accuracy per family, original open, regularised filled.
+
+    Bars are 95% intervals over seeds, ticks the optimum of the loss, grey diamonds the paper's
+    numbers on its own data set.
+    """
+    benchmarks, families = list(table["benchmark"].unique()), families_of(table["loss"])
+    figure, axes = panels(2 * len(benchmarks), columns=2, height=2.7, sharey=True)
+    for row, benchmark in enumerate(benchmarks):
+        for ax, quantity in zip(axes[2 * row : 2 * row + 2], ("mi", "accuracy"), strict=True):
+            block = table[(table["benchmark"] == benchmark) & (table["quantity"] == quantity)]
+            for i, family in enumerate(families):
+                for loss, dy in ((family, -0.18), ("re" + family, 0.18)):
+                    _dot(ax, block[block["loss"] == loss].iloc[0], i + dy, colour(loss), dy > 0)
+            name = "MI (nats)" if quantity == "mi" else "test accuracy"
+            ax.set(
+                xlabel=name, title=f"{benchmark.upper()}: {name}", ylim=(len(families) - 0.4, -0.6)
+            )
+            ax.set_yticks(range(len(families)), name_of(families))
+            if quantity == "mi":
+                reference_x(ax, truth, "H(Y)")
+    handles = [
+        mpl.lines.Line2D([], [], color="0.3", marker="o", ls="", mfc="white", label="original"),
+        mpl.lines.Line2D([], [], color="0.3", marker="o", ls="", label="regularised"),
+        mpl.lines.Line2D([], [], color="0.3", marker="|", ms=9, ls="", label="optimum of the loss"),
+        mpl.lines.Line2D([], [], color="0.6", marker="D", ms=4, ls="", label=standing_for),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _dot(ax: Axes, row: pd.Series, y: float, hue: str, filled: bool) -> None:
+    ax.plot(row["paper"], y, "D", color="0.6", ms=4)
+    if row["theory"] is not None and np.isfinite(row["theory"]):
+        ax.plot(row["theory"], y, "|", color="0.3", ms=9)
+    if not np.isfinite(row["value"]):
+        options: dict[str, Any] = {"color": hue, "fontsize": "xx-small", "va": "center"}
+        ax.text(0.12, y, row["fate"], transform=ax.get_yaxis_transform(), **options)
+        return
+    ax.plot([row["low"], row["high"]], [y, y], color=hue, lw=1.2)
+    ax.plot(row["value"], y, "o", color=hue, ms=5, mfc=hue if filled else "white")

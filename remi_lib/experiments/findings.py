@@ -13,19 +13,21 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from scipy import stats
 
 from remi_lib.critics import ConcatCritic, ResNet18, StackedConvNet
 from remi_lib.experiments import published, theorems
 from remi_lib.experiments.benchmark import consistent_target
 from remi_lib.experiments.lambda_sweep import family_of, outcome_grid
+from remi_lib.experiments.plots import colour, name_of, panels, reference_x
 from remi_lib.experiments.runs import run
 from remi_lib.images import load_images
-from remi_lib.intervals import Estimate, interval
+from remi_lib.intervals import interval
 from remi_lib.losses import FAMILIES, Variant, make_loss, title
 from remi_lib.optimum import contrastive_law, one_hot_law, optimum, supervised_law
 from remi_lib.paths import figures_dir
-from remi_lib.replication.claims import Ledger
+from remi_lib.replication.claims import DATASETS
 from remi_lib.replication.store import cached
 from remi_lib.streams import generator
 from remi_lib.tasks import Member, OneHotTask, StaircaseTask, grid
@@ -381,32 +383,23 @@ def ablation_grid(profile: str, name: str) -> pd.DataFrame:
     return outcome_grid(table)
 
 
-def judge(
-    ledger: Ledger,
-    profile: str,
-    renwj: pd.DataFrame,
-    rounding: pd.DataFrame,
-    initial: pd.DataFrame,
-) -> None:
-    """Judge notebook 10's claims: about the published numbers, and about the runs made here."""
-    printed = published.table2_long().set_index(["dataset", "benchmark", "loss"])
-    for name, classes in CLASSES.items():
-        row = printed.loc[(name, "slb", "js")]
-        gap = row["mi"] - (math.log(classes) - 1 / math.e)
-        estimate = Estimate(gap, gap - row["mi_ci"], gap + row["mi_ci"])
-        ledger.judge(f"finding.published-js.{name}", estimate)
-    optima = non_negative_optima(profile)
-    for name in CLASSES:
-        own = optima[optima["dataset"] == name]
-        gap = (own["paper"] - own["predicted"]).abs().mean()
-        ledger.judge(f"finding.published-clb.{name}", Estimate(gap, gap, gap))
-    difference = renwj.loc["official"]["exact_mi"] - renwj.loc["paper"]["exact_mi"]
-    ledger.judge("finding.renwj-anchor", interval(difference))
-    wide = initial.loc[[i for i in initial.index if i.startswith("digits")][-1]]
-    share = wide["share above tau = 10"]
-    ledger.judge("finding.initial-scores-clipped", Estimate(share, share, share))
-    adam = rounding[rounding["optimizer"] == "adam"]
-    ratio = np.log10(adam["gap of the bias"] / adam["gap of the MI estimate"])
-    ledger.judge("finding.rounding-becomes-drift", interval(ratio))
-    sgd = rounding[rounding["optimizer"] == "sgd"]
-    ledger.judge("finding.rounding-not-under-sgd", interval(np.log10(sgd["output bias"] + 1e-12)))
+def stop_figure(table: pd.DataFrame, entropies: Mapping[str, float]) -> Figure:
+    """Published MI (diamonds) beside the optimum of each loss (ticks), a panel per data set.
+
+    ``table`` has columns ``dataset, loss, paper, predicted`` (nats); dotted: H(Y).
+    """
+    figure, axes = panels(len(entropies), height=2.4, sharey=True)
+    for ax, (name, truth) in zip(axes, entropies.items(), strict=True):
+        block = table[table["dataset"] == name].reset_index(drop=True)
+        for i, row in block.iterrows():
+            ax.plot([row["predicted"], row["paper"]], [i, i], color="0.75", lw=1, zorder=1)
+        ax.scatter(
+            block["predicted"], block.index, marker="|", s=140, color="black", label="optimum"
+        )
+        hues = [colour(loss) for loss in block["loss"]]
+        ax.scatter(block["paper"], block.index, marker="D", s=30, color=hues, label="published")
+        reference_x(ax, truth, "H(Y)")
+        ax.set(xlabel="MI (nats)", title=DATASETS[name], ylim=(len(block) - 0.5, -0.5))
+        ax.set_yticks(block.index, name_of(block["loss"]))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
-from remi_lib.intervals import Estimate, difference, interval, median_interval
-from remi_lib.losses import FAMILIES, optimal_shift, split_name, stack, title
-from remi_lib.replication.claims import Ledger
-from remi_lib.replication.store import cached
-from remi_lib.replication.workers import unordered
+from remi_lib.experiments.plots import colour, panels, reference
+from remi_lib.intervals import difference
+from remi_lib.losses import FAMILIES, optimal_shift, split_name, title
 from remi_lib.streams import generator
-from remi_lib.tasks import Member, StaircaseTask, member_config
-from remi_lib.training import History, divergence, tidy
+from remi_lib.tasks import StaircaseTask
+from remi_lib.training import divergence
 
 READINGS = {"raw": "raw JS", "nwj": "NWJ of T", "shifted": "NWJ of T + 1"}
 
@@ -37,45 +36,6 @@ def js_readings(terms: pd.DataFrame) -> pd.DataFrame:
     }
     parts = [js.assign(mi=mi, reading=READINGS[key]) for key, mi in values.items()]
     return pd.concat(parts, ignore_index=True)
-
-
-def oracle(task: StaircaseTask, members: Sequence[Member], device: str = "cpu") -> History:
-    """What each member's loss says of the *exact* critic, on the batches it would train on.
-
-    The density ratio is known in closed form; each bound is fed its own optimum (log dP/dQ, or
-    that + 1 for NWJ).  What is left is the bound's own bias and variance at this batch size.
-    """
-    where = torch.device(device)
-    loss = stack([m.make_loss() for m in members], where)
-    record = task.recorder(members, where)
-    rows = []
-    with torch.no_grad():
-        for block in task.batches(members, task.steps, where):
-            for batch in block:
-                scores = task.exact(batch, members)
-                seen = record(scores, loss(scores))
-                rows.append(torch.stack(list(seen.values()), -1).cpu())
-    values = torch.stack(rows).numpy()
-    return History(tidy(members, np.arange(task.steps), values, list(seen)), pd.DataFrame())
-
-
-def cached_oracle(name: str, task: StaircaseTask, members: Sequence[Member]) -> History:
-    """:func:`oracle`, remembered, in one process per core; the members' order is theirs."""
-    seeds = sorted({m.seed for m in members})
-    parts = [[m for m in members if m.seed == seed] for seed in seeds]
-    found = dict(unordered(_remembered, [(i, name, task, p) for i, p in enumerate(parts)]))
-    return History(pd.concat([found[i] for i in range(len(parts))]), pd.DataFrame())
-
-
-def _remembered(
-    number: int, name: str, task: StaircaseTask, members: Sequence[Member]
-) -> tuple[int, pd.DataFrame]:
-    config = {"task": vars(task), "members": [member_config(m) for m in members]}
-
-    def compute() -> dict[str, pd.DataFrame]:
-        return {"terms": oracle(task, members).terms}
-
-    return number, cached(name, config, __name__, compute)["terms"]
 
 
 def errors(terms: pd.DataFrame, task: StaircaseTask, by: Sequence[str]) -> pd.DataFrame:
@@ -151,46 +111,54 @@ def differences(table: pd.DataFrame, quantity: str) -> dict[str, pd.Series]:
     }
 
 
-def judge(
-    ledger: Ledger,
-    dataset: str,
-    errors_of: Mapping[str, pd.DataFrame],
-    terms: pd.DataFrame,
-    batch: int,
-) -> None:
-    """Judge every claim of notebook 6 from its tables of errors and the history of the twelve.
+def staircase(
+    terms: pd.DataFrame, truth: pd.Series, caps: Mapping[str, pd.Series], log_batch: float
+) -> Figure:
+    """Fig 7: a panel per family; raw estimate faint, moving average bold, true MI in black.
 
-    ``errors_of``: "learned" and "oracle" (the twelve), "js" (with ``reading``), "extra" (with
-    ``name``) and "bent" (the transformed task), each as :func:`errors` gives it.
+    ``caps``: what a clipped loss can read at most, by family, indexed by step.
     """
-    learned, exact, bent = (errors_of[key] for key in ("learned", "oracle", "bent"))
-    top = learned["true_mi"].max()
-    at_top = learned[learned["true_mi"] == top].set_index(["loss", "seed"])
-    exact_top = exact[exact["true_mi"] == top].set_index(["loss", "seed"])
+    figure, axes = panels(len(FAMILIES), columns=3, height=2.2, sharex=True, sharey=True)
+    top = truth.max()
+    for ax, family in zip(axes, FAMILIES, strict=True):
+        for loss, hue in ((family, "0.45"), ("re" + family, colour(family))):
+            run = terms[terms["loss"] == loss]
+            ax.plot(run["step"], run["mi"], color=hue, lw=0.4, alpha=0.3)
+            ax.plot(run["step"], run["ema"], color=hue, lw=1.5, label=title(loss))
+        ax.step(truth.index, truth, color="black", lw=1)
+        if family == "infonce":
+            reference(ax, log_batch, "log K")
+        if family in caps:
+            label = f"cap of clipped {title('re' + family)}"
+            ax.step(
+                caps[family].index, caps[family], color=colour(family), lw=1, ls=":", label=label
+            )
+        ax.set(
+            ylim=(-0.25 * top, 1.5 * top), title=title(family), xlabel="step", ylabel="MI (nats)"
+        )
+        ax.legend(loc="upper left", fontsize="x-small")
+        ax.label_outer()
+    return figure
 
-    def say(key: str, estimate: Estimate) -> None:
-        ledger.judge(f"fig7.{key}@{dataset}", estimate)
 
-    gains, bent_gains = differences(learned, "rmse"), differences(bent, "rmse")
-    for family in FAMILIES:
-        say(f"{family}.rmse", interval(gains[family]))
-        if family != "infonce":
-            ratio = np.log(at_top.loc[family]["sd"] / at_top.loc["re" + family]["sd"])
-            say(f"{family}.sd-at-the-top", interval(ratio.fillna(np.inf)))
-        if family not in ("infonce", "js"):
-            say(f"cubic.{family}", interval(bent_gains[family]))
-    say("mine.rmse-at-the-top", median_interval(at_top.loc["mine"]["rmse"]))
-    reached = (at_top.loc["infonce"]["bias"] + top) / math.log(batch)
-    say("infonce.saturates", interval(reached))
-    readings = errors_of["js"]
-    raw = js_readings(terms[terms["loss"] == "js"]).query("reading == @READINGS['raw']")
-    say("js.raw-curve-is-negative", interval(raw.groupby("seed")["mi"].max()))
-    shifted = readings[readings["reading"] == READINGS["shifted"]]
-    mean = shifted.groupby(["loss", "seed"])["rmse"].mean()
-    say("js.same-reading", interval(difference(mean["js"], mean["rejs"])))
-    say("nwj.failure-is-the-bounds", median_interval(exact_top.loc["nwj"]["rmse"]))
-    gap = at_top.loc["remine"]["bias"] - exact_top.loc["remine"]["bias"]
-    say("remine.gap-is-the-trainings", interval(gap))
-    extra = errors_of["extra"].groupby(["name", "seed"])["rmse"].mean()["NWJ, clipped"]
-    twin = learned.groupby(["loss", "seed"])["rmse"].mean()["renwj"]
-    say("clip-alone.nwj", interval((extra - twin).dropna()))
+def level_errors(table: pd.DataFrame, quantity: str = "rmse") -> Figure:
+    """An error against the true MI, a panel per family: original, regularised, and their oracles.
+
+    Mean over seeds with its range; ``kind`` is "learned" or "oracle".
+    """
+    figure, axes = panels(len(FAMILIES), columns=3, height=2.0, sharex=True, sharey=True)
+    for ax, family in zip(axes, FAMILIES, strict=True):
+        for loss, ls in ((family, "-"), ("re" + family, "--")):
+            for kind, hue in (("learned", colour(family)), ("oracle", "0.5")):
+                own = table[(table["loss"] == loss) & (table["kind"] == kind)]
+                grouped = own.groupby("true_mi")[quantity]
+                low, high = grouped.min(), grouped.max()
+                ax.fill_between(low.index, low, high, color=hue, alpha=0.15, lw=0)
+                ax.plot(grouped.mean(), ls, color=hue, marker="o", ms=3)
+        ax.set(title=title(family), xlabel="true MI (nats)", ylabel=f"{quantity.upper()} (nats)")
+        ax.set_yscale("log")
+        ax.label_outer()
+    kinds = (("original", "0.2", "-"), ("regularised", "0.2", "--"), ("exact critic", "0.6", "-"))
+    handles = [mpl.lines.Line2D([], [], color=c, ls=ls, label=name) for name, c, ls in kinds]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    return figure

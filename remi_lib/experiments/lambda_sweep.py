@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
+from matplotlib.figure import Figure
 
-from remi_lib.experiments.benchmark import accuracy_or_guess, failed, mi_error, runs_of
+from remi_lib.experiments.benchmark import failed, mi_error, runs_of
 from remi_lib.experiments.image_runs import Run
+from remi_lib.experiments.plots import colour, panels, reference_x
 from remi_lib.images import load_images
-from remi_lib.intervals import difference, fraction_interval, interval
+from remi_lib.intervals import interval
 from remi_lib.losses import FAMILIES, split_name, title
-from remi_lib.replication.claims import Ledger
 
 TWINS = tuple("re" + family for family in FAMILIES)
 FAILING = ("smile", "nwj", "tuba")  # the families that fail in CLB without the penalty
@@ -145,64 +146,33 @@ def choices(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(["dataset", "loss"])
 
 
-def _per_seed(runs: pd.DataFrame, statistic) -> pd.Series:
-    """A statistic of each (seed, loss) over lambda, averaged over losses: one value per seed."""
-    by = runs.groupby(["seed", "loss"])[["mi", "accuracy"]].apply(statistic)
-    return by.groupby("seed").mean()
-
-
-def judge(
-    ledger: Ledger,
-    swept: pd.DataFrame,
-    squares: Mapping[str, pd.DataFrame],
-    scaled: Mapping[str, pd.DataFrame],
-) -> None:
-    """Judge every claim of notebook 5 that is due, from the runs alone."""
-    for name in ledger.datasets:
-        runs = swept[swept["dataset"] == name]
-        runs = runs.assign(accuracy=accuracy_or_guess(runs))
-        correlation = _per_seed(runs, lambda f: spearmanr(f["mi"], f["accuracy"]).statistic)
-        spread = _per_seed(runs, lambda f: f["accuracy"].max() - f["accuracy"].min())
-        ledger.judge(f"fig6.trade-off@{name}", interval(correlation))
-        ledger.judge(f"fig6.accuracy-hardly-moves@{name}", interval(spread))
-        best = runs.assign(error=mi_error(runs)).groupby(["loss", "seed"])["error"].min()
-        others = best.drop(index=["remine", "resmile"], level="loss").groupby("seed").min()
-        for loss in ("remine", "resmile"):
-            ahead = difference(others, best[loss])
-            ledger.judge(f"fig6.{loss}.best-mi@{name}", interval(ahead))
-        moved = runs.groupby(["loss", "seed"])["accuracy"].agg(lambda x: x.max() - x.min())
-        rest = moved.drop(index="reinfonce", level="loss").groupby("seed").mean()
-        ledger.judge(f"fig6.reinfonce.stable@{name}", interval(rest - moved["reinfonce"]))
-        _judge_ablation(ledger, name, squares, scaled)
-
-
-def _judge_ablation(
-    ledger: Ledger,
-    name: str,
-    squares: Mapping[str, pd.DataFrame],
-    scaled: Mapping[str, pd.DataFrame],
-) -> None:
-    def share(cells: Mapping[str, pd.DataFrame], setting: str, family: str, twin: bool | None):
-        runs = cells[setting]
-        runs = runs[(runs["dataset"] == name) & (family_of(runs) == family)]
-        if twin is not None:
-            runs = runs[runs["loss"].str.startswith("re") == twin]
-        return fraction_interval(failed(runs))
-
-    for family in FAILING:
-        key = f"ablation.{family}"
-        ledger.judge(f"{key}.clip-alone@{name}", share(squares, "clip", family, None))
-        ledger.judge(f"{key}.both@{name}", share(squares, "both", family, None))
-        ledger.judge(f"{key}.scaled@{name}", share(scaled, "divided by √d", family, False))
-        runs = scaled["divided by √d"]
-        runs = runs.assign(accuracy=accuracy_or_guess(runs))
-        own = runs[runs["dataset"] == name].set_index(["loss", "seed"])["accuracy"]
-        ledger.judge(f"{key}.penalty-adds@{name}", interval(own["re" + family] - own[family]))
-    for family in ("nwj", "tuba"):
-        key = f"ablation.{family}.penalty-alone@{name}"
-        ledger.judge(key, share(squares, "penalty", family, None))
-
-
 def entropies(names: Sequence[str]) -> dict[str, float]:
     """H(Y) of each data set, nats."""
     return {name: load_images(name).entropy for name in names}
+
+
+def trade_off(table: pd.DataFrame, truth: Mapping[str, float]) -> Figure:
+    """Fig 6: MI against accuracy, a panel per data set, a line per loss through its lambdas."""
+    names = list(table["dataset"].unique())
+    figure, axes = panels(len(names), height=3.2)
+    for ax, name in zip(axes, names, strict=True):
+        own = table[table["dataset"] == name]
+        sizes = dict(zip(sorted(own["weight"].unique()), (15, 35, 65, 105, 150), strict=False))
+        for loss, line in own.groupby("loss", sort=False):
+            hue = colour(str(loss))
+            line = line.sort_values("weight")
+            ax.plot(line["mi"], line["accuracy"], color=hue, lw=1, alpha=0.7)
+            bars: dict[str, Any] = {"color": hue, "lw": 0.7, "alpha": 0.5}
+            ax.hlines(line["accuracy"], line["mi_low"], line["mi_high"], **bars)
+            ax.vlines(line["mi"], line["accuracy_low"], line["accuracy_high"], **bars)
+            area = line["weight"].map(sizes)
+            ax.scatter(line["mi"], line["accuracy"], area, color=hue, label=title(str(loss)))
+        reference_x(ax, truth[name])
+        ax.text(truth[name], ax.get_ylim()[0], " H(Y)", va="bottom", fontsize="small")
+        ax.set(xlabel="MI of the training batches (nats)", ylabel="test accuracy", title=name)
+    handles, labels = axes[0].get_legend_handles_labels()
+    for weight, size in sizes.items():
+        handles.append(axes[0].scatter([], [], size, color="0.5"))
+        labels.append(f"λ = {weight:g}")
+    figure.legend(handles, labels, loc="outside right center")
+    return figure

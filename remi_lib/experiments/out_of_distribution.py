@@ -6,154 +6,17 @@ balanced set of K classes it should be log K on a true pair and far below 0 on a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
+import seaborn as sns
+from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from remi_lib.critics import ImageCritic
-from remi_lib.devices import resolve_device
-from remi_lib.experiments.image_runs import outputs
-from remi_lib.images import ImageSet, load_images
-from remi_lib.intervals import interval, mean_interval
-from remi_lib.losses import optimal_shift
-from remi_lib.replication.claims import Ledger
-from remi_lib.replication.store import cached
-from remi_lib.replication.workers import unordered
-from remi_lib.streams import generator
-from remi_lib.tasks import ImageTask, Member, member_config
-from remi_lib.training import train
-
-FOREIGN = ("photos", "inverted", "shuffled", "mnist", "cifar10", "cifar100")
-
-
-def foreign_images(name: str, like: ImageSet, count: int = 1000, seed: int = 0) -> Tensor:
-    """Images of another kind in the format of ``like``, uint8 (n, C, H, W), at most ``count``.
-
-    "photos": patches of scikit-learn's two sample photographs.  "inverted", "shuffled": the test
-    images with ink and paper exchanged, or with their pixels permuted (one permutation for all).
-    Any other name is an image set, resized and with its channels matched.
-
-    Raises ValueError for an unknown name.
-    """
-    if name not in FOREIGN:
-        raise ValueError(f"foreign: {name!r} is not allowed; one of {', '.join(FOREIGN)}")
-    stream = generator(seed, "foreign images")
-    channels, side = like.test_x.shape[1], like.test_x.shape[-1]
-    if name == "photos":
-        return _photo_patches(like, count, stream)
-    if name == "inverted":
-        return like.peak - like.test_x[:count]
-    if name == "shuffled":
-        order = torch.randperm(channels * side * side, generator=stream)
-        return like.test_x[:count].flatten(1)[:, order].view_as(like.test_x[:count])
-    other = load_images(name)
-    x = other.test_x[:count].float().expand(-1, max(channels, other.test_x.shape[1]), -1, -1)
-    x = torch.nn.functional.interpolate(x[:, :channels], (side, side), mode="bilinear")
-    return (x * like.peak / other.peak).round().to(torch.uint8)
-
-
-def _photo_patches(like: ImageSet, count: int, stream: torch.Generator) -> Tensor:
-    """Random square patches of the sample photographs, 4 pixels to one."""
-    from sklearn.datasets import load_sample_images
-
-    channels, side = like.test_x.shape[1], like.test_x.shape[-1]
-    photos = [
-        torch.from_numpy(np.array(p)).permute(2, 0, 1).float() for p in load_sample_images().images
-    ]
-    patches, large = [], 4 * side
-    for i in range(count):
-        photo = photos[i % len(photos)]
-        top = int(torch.randint(photo.shape[1] - large, (1,), generator=stream))
-        left = int(torch.randint(photo.shape[2] - large, (1,), generator=stream))
-        patches.append(photo[:, top : top + large, left : left + large])
-    x = torch.nn.functional.avg_pool2d(torch.stack(patches), 4)
-    x = x.mean(1, keepdim=True) if channels == 1 else x
-    return (x * like.peak / 255).round().to(torch.uint8)
-
-
-def critic_outputs(
-    task: ImageTask,
-    losses: Sequence[str],
-    foreign: Sequence[str],
-    *,
-    seeds: int,
-    batch: int,
-    epochs: int,
-    weight: float,
-    lr: float = 1e-3,
-    device: str = "auto",
-) -> pd.DataFrame:
-    """Train each loss on SLB at each seed; its outputs on every image and label, remembered.
-
-    A row per loss, seed, image set ("train", "test" and the foreign ones) and image: its
-    ``label`` (-1 for foreign images) and T(x, y) for y = 0 .. K - 1 as columns "0", "1", ...
-    T is shifted so that it estimates log dP/dQ for every loss (NWJ: minus 1).
-    """
-    jobs: list[tuple[Any, ...]] = []
-    for seed in range(seeds):
-        members = [Member(n, seed, batch, weight if n.startswith("re") else None) for n in losses]
-        # A stack of one network per process where networks do not stack.
-        parts = [[m] for m in members] if task.net == "resnet18" else [members]
-        jobs += [(len(jobs) + i, task, p, foreign, epochs, lr, device) for i, p in enumerate(parts)]
-    found = dict(unordered(_remembered, jobs, 1 if resolve_device(device).type != "cpu" else None))
-    return pd.concat([found[i] for i in range(len(jobs))], ignore_index=True)
-
-
-def _remembered(
-    number: int,
-    task: ImageTask,
-    members: Sequence[Member],
-    foreign: Sequence[str],
-    epochs: int,
-    lr: float,
-    device: str,
-) -> tuple[int, pd.DataFrame]:
-    config: dict[str, Any] = {
-        "task": vars(task),
-        "members": [member_config(m) for m in members],
-        "foreign": list(foreign),
-        "epochs": epochs,
-        "lr": lr,
-    }
-    label = f"outputs seed {members[0].seed} ({len(members)} runs)"
-
-    def compute() -> dict[str, pd.DataFrame]:
-        data = task.data(resolve_device(device))
-        steps = epochs * (len(data.train_y) // members[0].batch)
-        critic = train(task, members, steps, lr, "adam", device=device, label=label).critic
-        assert isinstance(critic, ImageCritic)
-        critic.eval()
-        sets = {"train": (data.train_x, data.train_y), "test": (data.test_x, data.test_y)}
-        for name in foreign:
-            images = foreign_images(name, data.to("cpu")).to(data.train_y.device)
-            sets[name] = (images, torch.full((len(images),), -1))
-        return {"outputs": _rows(task, critic, members, data, sets)}
-
-    return number, cached("outputs", config, __name__, compute)["outputs"]
-
-
-@torch.no_grad()
-def _rows(
-    task: ImageTask,
-    critic: ImageCritic,
-    members: Sequence[Member],
-    data: ImageSet,
-    sets: Mapping[str, tuple[Tensor, Tensor]],
-) -> pd.DataFrame:
-    parts = []
-    for name, (images, labels) in sets.items():
-        t = outputs(task, critic, images, data).cpu().numpy()
-        for member, table in zip(members, t, strict=True):
-            frame = pd.DataFrame(table - optimal_shift(member.loss))
-            frame.columns = [str(c) for c in frame.columns]
-            about = {"loss": member.loss, "seed": member.seed, "set": name}
-            parts.append(frame.assign(**about, label=labels.cpu().numpy()))
-    return pd.concat(parts, ignore_index=True)
+from remi_lib.experiments.plots import WIDTH, panels, reference_x
 
 
 def scores_of(outputs_of: pd.DataFrame) -> pd.DataFrame:
@@ -200,22 +63,40 @@ def auroc(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def judge(ledger: Ledger, name: str, scores: pd.DataFrame, areas: pd.DataFrame, far: str) -> None:
-    """Judge notebook 7's claims for one data set; ``far`` is the foreign set they are about."""
-    ideal = float(load_images(name).classes)
-    remine = scores[scores["loss"] == "remine"]
-    ratio = remine.assign(ratio=np.exp(remine["true"]), largest=np.exp(remine["largest"]))
-    known = ratio[ratio["set"] == "train"].groupby("seed")["ratio"].median() / ideal
-    ledger.judge(f"fig8.train-at-the-ideal@{name}", mean_interval(known))
-    held_out = ratio[ratio["set"] == "test"]
-    near = held_out["ratio"].between(ideal / 2, 2 * ideal).groupby(held_out["seed"]).mean()
-    ledger.judge(f"fig8.test-alike@{name}", mean_interval(near))
-    other = ratio[ratio["set"] == far]
-    rejected = (other["largest"] < ideal / 2).groupby(other["seed"]).mean()
-    ledger.judge(f"fig8.foreign-rejected@{name}", mean_interval(rejected))
-    area = areas[areas["foreign"] == far].set_index(["loss", "score", "seed"])["auroc"]
-    area = area.sort_index()
-    gain = area["remine", "largest"] - area["remine", "softmax"]
-    ledger.judge(f"fig8.beats-max-softmax@{name}", interval(gain))
-    gain = area["remine", "largest"] - area["infonce", "largest"]
-    ledger.judge(f"fig8.beats-infonce@{name}", interval(gain))
+def galleries(sets: Mapping[str, Tensor], count: int, peak: int) -> Figure:
+    """The first images of each set, a row per set."""
+    figure, axes = plt.subplots(len(sets), 1, figsize=(WIDTH, 0.7 * len(sets)), squeeze=False)
+    for ax, (name, images) in zip(axes.flat, sets.items(), strict=True):
+        row = images[:count].permute(2, 0, 3, 1).flatten(1, 2).numpy() / peak
+        ax.imshow(row.squeeze(-1) if row.shape[-1] == 1 else row, cmap="gray_r", vmin=0, vmax=1)
+        ax.set(xticks=[])
+        ax.set_yticks([row.shape[0] / 2], [name])
+        ax.tick_params(length=0)
+        sns.despine(ax=ax, left=True, bottom=True)
+    return figure
+
+
+def ratio_histograms(pairs: pd.DataFrame, ideal: float) -> Figure:
+    """Fig 8: e^T of true, false and foreign pairs, a panel per image set; K dotted."""
+    names = list(pairs["set"].unique())
+    figure, axes = panels(len(names), columns=3, height=2.1, sharex=True, sharey=True)
+    bins = np.geomspace(0.01, 1000, 41).tolist()
+    for ax, name in zip(axes, names, strict=False):
+        own = pairs[pairs["set"] == name]
+        for kind, hue in (("false", "0.6"), ("true", "#0072B2"), ("any", "#D55E00")):
+            values = own.loc[own["pair"] == kind, "ratio"].clip(bins[0], bins[-1])
+            if len(values):
+                label = {"any": "foreign image"}.get(kind, f"{kind} label")
+                weights = np.full(len(values), 1 / len(own))
+                ax.hist(values, bins, weights=weights, color=hue, alpha=0.7, label=label)
+        reference_x(ax, ideal)
+        ax.set(xscale="log", yscale="log", title=name)
+        ax.legend(loc="upper right", fontsize="x-small")
+    for ax in axes[len(names) :]:
+        ax.remove()
+    for i, ax in enumerate(axes[: len(names)]):
+        ax.set_ylabel("share of pairs" if i % 3 == 0 else "")
+        last = i + 3 >= len(names)  # of its column
+        ax.set_xlabel("$e^T$ (ends: all beyond)" if last else "")
+        ax.tick_params(labelbottom=last)
+    return figure

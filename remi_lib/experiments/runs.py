@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from remi_lib.replication.store import cached
+from remi_lib.replication.store import cached, code_digest
 from remi_lib.replication.workers import unordered
 from remi_lib.tasks import Member, Task, member_config
 from remi_lib.training import History, settings_of, train
@@ -50,6 +50,7 @@ def _remembered(
 ) -> tuple[int, dict[str, pd.DataFrame]]:
     config = {
         "task": {type(task).__name__: asdict(task)},  # type: ignore[call-overload]
+        "task code": code_digest(type(task).__module__),
         "members": [member_config(m) for m in members],
         "steps": steps,
         **settings,

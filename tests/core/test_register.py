@@ -14,7 +14,7 @@ import torch
 
 from remi_lib import class_pairs, losses, make_loss
 from remi_lib.estimate import estimate_mi
-from remi_lib.experiments import benchmark, plots, sweep
+from remi_lib.experiments import benchmark, sweep
 from remi_lib.intervals import Estimate
 from remi_lib.losses import Terms, dv, families_of, nwj, register, split_name, stack, title
 from remi_lib.replication.claims import Claim, Ledger, collect
@@ -155,7 +155,7 @@ def test_workers_of_a_sweep_and_the_benchmark_table(results, tmp_path):
     html = benchmark.styled_table2(table, "digits", "slb").to_html()
     assert "Halfway" in html
     assert "nan" not in html
-    figure = plots.table2_dots(table, 2.3, "paper")
+    figure = benchmark.table2_dots(table, 2.3, "paper")
     labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
     assert labels == ["MINE", "Halfway"]
 

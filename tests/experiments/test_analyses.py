@@ -9,7 +9,16 @@ import pandas as pd
 import pytest
 import torch
 
-from remi_lib.experiments import benchmark, findings, lambda_sweep, out_of_distribution, sweep
+from remi_lib.experiments import (
+    benchmark,
+    findings,
+    image_outputs,
+    lambda_sweep,
+    out_of_distribution,
+    sweep,
+)
+from remi_lib.experiments.verdicts import lambda_sweep as lambda_verdicts
+from remi_lib.experiments.verdicts import out_of_distribution as outputs_verdicts
 from remi_lib.images import load_images
 from remi_lib.paths import figures_dir
 from remi_lib.replication.claims import Ledger
@@ -74,7 +83,7 @@ def test_outcomes_count_failures_and_average_the_rest():
 
 def test_every_claim_of_notebook_5_can_be_judged(swept):
     ledger = Ledger("05_lambda_sweep", "cpu", ["digits"])
-    lambda_sweep.judge(ledger, *swept)
+    lambda_verdicts.judge(ledger, *swept)
     assert not [key for key in ledger.due() if key not in ledger.entries]
 
 
@@ -109,20 +118,20 @@ def test_auroc_of_separable_scores_is_one():
 @pytest.mark.parametrize("name", ["photos", "inverted", "shuffled"])
 def test_foreign_images_look_like_the_set(name):
     data = load_images("digits")
-    images = out_of_distribution.foreign_images(name, data, 12)
+    images = image_outputs.foreign_images(name, data, 12)
     assert images.shape == (12, 1, 8, 8)
     assert images.dtype == torch.uint8
     assert int(images.max()) <= data.peak
-    assert out_of_distribution.foreign_images(name, data, 12).equal(images)
+    assert image_outputs.foreign_images(name, data, 12).equal(images)
 
 
 def test_foreign_images_of_colour():
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (5, 3, 32, 32), generator=generator, dtype=torch.uint8)
     coloured = type(load_images("digits"))("c", x, torch.arange(5), x, torch.arange(5), 5)
-    assert out_of_distribution.foreign_images("photos", coloured, 4).shape == (4, 3, 32, 32)
+    assert image_outputs.foreign_images("photos", coloured, 4).shape == (4, 3, 32, 32)
     with pytest.raises(ValueError, match="foreign: 'cats' is not allowed"):
-        out_of_distribution.foreign_images("cats", coloured)
+        image_outputs.foreign_images("cats", coloured)
 
 
 def test_foreign_sets_take_the_size_and_the_ink_of_the_known_one(monkeypatch):
@@ -132,17 +141,17 @@ def test_foreign_sets_take_the_size_and_the_ink_of_the_known_one(monkeypatch):
     x[1] = 51  # a fifth of white
     coloured = type(digits)("c", x, torch.arange(5), x, torch.arange(5), 5)
     monkeypatch.setattr(
-        out_of_distribution, "load_images", {"cifar10": coloured, "mnist": digits}.__getitem__
+        image_outputs, "load_images", {"cifar10": coloured, "mnist": digits}.__getitem__
     )
-    grey = out_of_distribution.foreign_images("cifar10", digits, 4)
+    grey = image_outputs.foreign_images("cifar10", digits, 4)
     assert grey.shape == (4, 1, 8, 8)
     assert [int(image.unique()) for image in grey[:2]] == [16, 3]
-    colour = out_of_distribution.foreign_images("mnist", coloured, 4)
+    colour = image_outputs.foreign_images("mnist", coloured, 4)
     assert colour.shape == (4, 3, 32, 32)
     assert colour[:, 0].equal(colour[:, 2])
     assert int(colour.max()) == 255
-    assert out_of_distribution.foreign_images("inverted", digits, 2).equal(16 - digits.test_x[:2])
-    shuffled = out_of_distribution.foreign_images("shuffled", digits, 2)
+    assert image_outputs.foreign_images("inverted", digits, 2).equal(16 - digits.test_x[:2])
+    shuffled = image_outputs.foreign_images("shuffled", digits, 2)
     assert shuffled.flatten(1).sort(1).values.equal(digits.test_x[:2].flatten(1).sort(1).values)
 
 
@@ -186,7 +195,7 @@ def test_claims_of_notebook_7_by_hand():
         columns=["loss", "seed", "foreign", "score", "auroc"],
     )
     ledger = Ledger("07_out_of_distribution", "cpu", ["digits"])
-    out_of_distribution.judge(ledger, "digits", scores, areas, "photos")
+    outputs_verdicts.judge(ledger, "digits", scores, areas, "photos")
     assert set(ledger.due()) == set(ledger.entries)
     found = {key.removesuffix("@digits"): e["value"] for key, e in ledger.entries.items()}
     assert found == pytest.approx(
@@ -203,14 +212,14 @@ def test_claims_of_notebook_7_by_hand():
 def test_critic_outputs_are_log_ratios():
     task = ImageTask(width=32)
     options = dict(seeds=1, batch=10, epochs=1, weight=0.1, device="cpu")
-    table = out_of_distribution.critic_outputs(task, ["remine", "renwj"], ["inverted"], **options)
+    table = image_outputs.critic_outputs(task, ["remine", "renwj"], ["inverted"], **options)
     assert len(table) == 2 * (1437 + 360 + 360)
     known = table[table["set"] == "train"]
     for loss in ("remine", "renwj"):
         t = known.loc[known["loss"] == loss, [str(k) for k in range(10)]].to_numpy()
         # The penalty holds log E_Q[e^T] near 0, for NWJ after the shift by 1.
         assert abs(np.log(np.exp(t).mean())) < 0.5
-    again = out_of_distribution.critic_outputs(task, ["remine", "renwj"], ["inverted"], **options)
+    again = image_outputs.critic_outputs(task, ["remine", "renwj"], ["inverted"], **options)
     pd.testing.assert_frame_equal(table, again)
 
 

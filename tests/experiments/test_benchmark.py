@@ -17,6 +17,7 @@ import pytest
 from remi_lib.experiments import benchmark, image_runs, sweep
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.published import table2_long
+from remi_lib.experiments.verdicts.benchmark import judge
 from remi_lib.images import load_images
 from remi_lib.losses import LOSSES, split_name
 from remi_lib.paths import cache_dir
@@ -342,7 +343,7 @@ def test_claims_of_notebook_4_by_hand():
         ENTROPY - 0.31, runs.drop_duplicates(benchmark.CELL).set_index(benchmark.CELL).index
     )
     ledger = Ledger("04_benchmark", "cpu", ["digits"])
-    benchmark.judge_table2(ledger, main, main, optima)
+    judge(ledger, main, main, optima)
     assert set(ledger.due()) == set(ledger.entries)
     found = {key.removesuffix("@digits"): e for key, e in ledger.entries.items()}
     value = {key: entry["value"] for key, entry in found.items()}

@@ -11,6 +11,7 @@ import pytest
 
 from remi_lib.experiments import findings
 from remi_lib.experiments.lambda_sweep import outcome_grid
+from remi_lib.experiments.verdicts.findings import judge
 from remi_lib.losses import FAMILIES
 from remi_lib.paths import figures_dir
 from remi_lib.replication.claims import Ledger, registry
@@ -297,7 +298,7 @@ def test_judged_evidence_is_worked_out_from_the_published_numbers():
         ["digits network, width 16", "digits network, width 512", "ResNet-18, random images"],
     )
     ledger = Ledger("10_findings", "cpu")
-    findings.judge(ledger, "cpu", renwj(2.7, 2.5), rounding, initial)
+    judge(ledger, "cpu", renwj(2.7, 2.5), rounding, initial)
     assert set(ledger.due()) == set(ledger.entries)
     value = {key.removeprefix("finding."): e["value"] for key, e in ledger.entries.items()}
     assert value["published-js.cifar10"] == pytest.approx(

@@ -16,7 +16,15 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from remi_lib.experiments import plots
+from remi_lib.experiments import (
+    benchmark,
+    explosion,
+    gaussian_staircase,
+    lambda_sweep,
+    out_of_distribution,
+    plots,
+)
+from remi_lib.experiments.imagenet import figures
 from remi_lib.intervals import Estimate
 from remi_lib.losses import FAMILIES, LOSSES, title
 
@@ -125,7 +133,7 @@ def test_terms_and_outputs():
     for side, mean in (("on", [5.0, 2.0]), ("off", [-7.0, -1.0])):
         probes[f"{side}_mean"] = mean
         probes[f"{side}_min"], probes[f"{side}_max"] = (probes[f"{side}_mean"] + d for d in (-1, 1))
-    figure = plots.terms_and_outputs(terms, probes, 2.77, 2)
+    figure = explosion.terms_and_outputs(terms, probes, 2.77, 2)
     above, _, below, last = figure.axes
     assert [ax.get_title() for ax in figure.axes] == ["MINE", "ReMINE", "", ""]
     assert ys(labelled(above)["MI estimate"]) == [2, 2, 2]
@@ -173,7 +181,7 @@ def test_survival_climbs_by_a_member_at_each_divergence():
     fine = pd.DataFrame({"name": "ReNWJ", "loss": "renwj", "step": [np.nan, np.nan]})
     clip = pd.DataFrame({"name": "NWJ, clipped", "loss": "nwj", "step": [np.nan]})
     _, (ax,) = plots.panels(1)
-    plots.survival(ax, pd.concat([lost, fine, clip]), 100)
+    explosion.survival(ax, pd.concat([lost, fine, clip]), 100)
     line = labelled(ax)["NWJ"]
     assert xs(line) == [0, 10, 10, 30, 30, 100]
     assert ys(line) == [0, 0, 0.25, 0.25, 0.5, 0.5]
@@ -192,7 +200,7 @@ def test_divergence_by_batch_size_stands_beside_the_closed_form():
         for loss, gone, sd in (("nwj", True, 1.0), ("nwj", False, 3.0), ("renwj", False, 0.1))
     )
     _, (shares, scatter) = plots.panels(2)
-    plots.by_batch_size(shares, scatter, frame)
+    explosion.by_batch_size(shares, scatter, frame)
     assert ys(labelled(shares)["$(15/16)^B$"]) == pytest.approx([0.7725, 0.3561, 0.0161], abs=1e-4)
     assert ys(labelled(shares)["NWJ"]) == [0.5] * 3
     assert ys(labelled(scatter)["NWJ"]) == [2.0] * 3
@@ -209,7 +217,7 @@ def test_training_curves_say_which_loss_diverged():
         for epoch in (0, 1)
         for seed in (-0.5, 0.0, 0.25)
     )
-    figure = plots.training_curves(epochs, ENTROPY, ["mine", "nwj", "nwj"])
+    figure = benchmark.training_curves(epochs, ENTROPY, ["mine", "nwj", "nwj"])
     mine, nwj = figure.axes[:2]
     assert [ys(line) for line in mine.lines] == [[1, 1], [2, 2], [ENTROPY, ENTROPY]]
     assert [line.get_linestyle() for line in mine.lines[:2]] == ["-", "--"]
@@ -223,18 +231,18 @@ def test_training_curves_say_which_loss_diverged():
 def fig9_batches() -> pd.DataFrame:
     """MINE steady, NWJ lost at step 2 of 4; in CLB both steady."""
     rows = []
-    for benchmark in ("slb", "clb"):
+    for kind in ("slb", "clb"):
         for loss in ("mine", "nwj"):
             for step in range(4):
-                gone = (benchmark, loss) == ("slb", "nwj") and step >= 2
+                gone = (kind, loss) == ("slb", "nwj") and step >= 2
                 value = np.inf if gone else 2.0
-                rows.append((benchmark, loss, step, value, 1.0, np.nan if gone else 1.0))
+                rows.append((kind, loss, step, value, 1.0, np.nan if gone else 1.0))
     columns = ["benchmark", "loss", "step", "joint_term", "product_term", "mi"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def test_fig9_leaves_out_what_is_not_finite_and_says_from_where():
-    figure = plots.fig9(fig9_batches(), ["mine", "nwj"], smooth=0)
+    figure = figures.fig9(fig9_batches(), ["mine", "nwj"], smooth=0)
     slb_mine, slb_nwj, clb_mine, _ = figure.axes
     assert [ax.get_title() for ax in figure.axes] == [
         "MINE, SLB",
@@ -252,7 +260,7 @@ def test_fig9_leaves_out_what_is_not_finite_and_says_from_where():
 
 def test_fig9_of_a_run_that_never_had_a_number():
     batches = fig9_batches().query("benchmark == 'slb' and loss == 'nwj'").assign(mi=np.nan)
-    assert texts(plots.fig9(batches, ["nwj"], 0).axes[0]) == ["diverged at step 0"]
+    assert texts(figures.fig9(batches, ["nwj"], 0).axes[0]) == ["diverged at step 0"]
 
 
 def test_fig9_seeds():
@@ -269,7 +277,7 @@ def test_fig9_seeds():
         for step in (0, 1, 2)
         for seed in (-0.5, 0.0, 0.1)
     )
-    figure = plots.fig9_seeds(curves, ENTROPY, names)
+    figure = figures.fig9_seeds(curves, ENTROPY, names)
     left, right = figure.axes
     assert legend(left) == ["MINE", "ReMINE"]
     assert ys(labelled(left)["MINE"]) == [0, -3, -6]
@@ -288,7 +296,7 @@ def test_gallery_puts_each_picture_in_its_place():
         row: [np.full((2, 2, 3), 0.1 * (3 * i + j)) for j in range(3)]
         for i, row in enumerate(("low", "high"))
     }
-    axes = plots.gallery(pictures, ["a", "b", "c"]).axes
+    axes = figures.gallery(pictures, ["a", "b", "c"]).axes
     shown = [float(ax.images[0].get_array()[0, 0, 0]) for ax in axes]
     assert shown == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
     assert [ax.get_title() for ax in axes] == ["a", "b", "c", "", "", ""]
@@ -317,7 +325,7 @@ def table2(**lost: str) -> pd.DataFrame:
 
 
 def test_table2_dots_are_the_table():
-    figure = plots.table2_dots(table2(nwj="diverged at step 0"), ENTROPY, "paper, CIFAR-10")
+    figure = benchmark.table2_dots(table2(nwj="diverged at step 0"), ENTROPY, "paper, CIFAR-10")
     mi, accuracy = figure.axes
     dots = {
         (line.get_marker(), y): x
@@ -354,7 +362,7 @@ def test_staircase_shows_estimates_truth_and_caps():
     )
     truth = pd.Series([2.0, 2.0, 10.0, 10.0])
     caps = {"nwj": pd.Series([2.0, 2.0, 8.54, 8.54]), "tuba": pd.Series([2.0, 2.0, 8.98, 8.98])}
-    figure = plots.staircase(terms, truth, caps, math.log(32))
+    figure = gaussian_staircase.staircase(terms, truth, caps, math.log(32))
     panel = dict(zip(FAMILIES, figure.axes, strict=True))
     for family, ax in panel.items():
         lines = labelled(ax)
@@ -377,7 +385,7 @@ def test_level_errors_are_means_over_seeds():
         for seed in (0, 1)
         for mi in (2.0, 10.0)
     )
-    figure = plots.level_errors(table)
+    figure = gaussian_staircase.level_errors(table)
     ax = figure.axes[0]
     assert [ys(line) for line in ax.lines] == [[2.5, 10.5], [1.5, 5.5]] * 2
     assert [line.get_linestyle() for line in ax.lines] == ["-", "-", "--", "--"]
@@ -401,7 +409,7 @@ def test_trade_off_goes_through_lambda_in_order():
         table[f"{quantity}_low"], table[f"{quantity}_high"] = (
             table[quantity] + d for d in (-0.1, 0.2)
         )
-    figure = plots.trade_off(table, {"digits": ENTROPY})
+    figure = lambda_sweep.trade_off(table, {"digits": ENTROPY})
     (ax,) = figure.axes
     line, truth = ax.lines
     assert (xs(line), ys(line)) == ([2.0, 1.5, 1.0], [0.7, 0.8, 0.9])
@@ -418,7 +426,7 @@ def test_galleries_line_images_up():
     images = torch.zeros(5, 1, 2, 2, dtype=torch.uint8)
     images[1] = 16
     colour = torch.full((3, 3, 2, 2), 255, dtype=torch.uint8)
-    figure = plots.galleries({"digits": images, "colour": colour}, 3, 16)
+    figure = out_of_distribution.galleries({"digits": images, "colour": colour}, 3, 16)
     grey, _ = (ax.images[0].get_array() for ax in figure.axes)
     np.testing.assert_array_equal(np.asarray(grey), [[0, 0, 1, 1, 0, 0]] * 2)
     assert figure.axes[1].images[0].get_array().shape == (2, 6, 3)
@@ -429,7 +437,7 @@ def test_galleries_line_images_up():
 def test_ratio_histograms_are_shares_of_pairs():
     known = pd.DataFrame({"set": "train", "pair": ["true"] + ["false"] * 3, "ratio": [10, 0, 1, 1]})
     foreign = pd.DataFrame({"set": "photos", "pair": "any", "ratio": [1e9, 1.0]})
-    figure = plots.ratio_histograms(pd.concat([known, foreign]), 10.0)
+    figure = out_of_distribution.ratio_histograms(pd.concat([known, foreign]), 10.0)
     assert len(figure.axes) == 2
     train, photos = figure.axes
     assert legend(train) == ["false label", "true label"]

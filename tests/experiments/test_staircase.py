@@ -12,7 +12,8 @@ from scipy.stats import multivariate_normal
 
 from remi_lib import LOSSES, Scores, make_loss, off_diagonal
 from remi_lib.critics import ConcatCritic
-from remi_lib.experiments import gaussian_staircase
+from remi_lib.experiments import gaussian_staircase, staircase_oracle
+from remi_lib.experiments.verdicts.gaussian_staircase import judge
 from remi_lib.images import TRANSFORMS, CorrelatedGaussian
 from remi_lib.losses import FAMILIES, RIVALS, EmaMine, dv, flo, i_alpha, optimal_shift, tuba
 from remi_lib.replication.claims import Ledger
@@ -219,9 +220,7 @@ def test_levels_climb():
 def test_oracle_reads_the_true_mi_at_low_levels():
     task = StaircaseTask((0.5,), each=60, dim=3)
     members = grid(loss=["mine", "nwj", "tuba", "infonce"], seed=[0], batch=256)
-    table = gaussian_staircase.errors(
-        gaussian_staircase.oracle(task, members).terms, task, ["loss"]
-    )
+    table = gaussian_staircase.errors(staircase_oracle.oracle(task, members).terms, task, ["loss"])
     assert (table["bias"].abs() < 0.04).all()
 
 
@@ -304,10 +303,10 @@ def test_lost_names_the_step_and_the_term():
 def test_remembered_oracle_is_the_oracle_seed_by_seed():
     task = StaircaseTask((0.5,), each=4, dim=2)
     members = grid(loss=["mine", "nwj"], seed=[0], batch=16)
-    found = gaussian_staircase.cached_oracle("o", task, members).terms
-    pd.testing.assert_frame_equal(found, gaussian_staircase.oracle(task, members).terms)
-    pd.testing.assert_frame_equal(gaussian_staircase.cached_oracle("o", task, members).terms, found)
-    other = gaussian_staircase.cached_oracle(
+    found = staircase_oracle.cached_oracle("o", task, members).terms
+    pd.testing.assert_frame_equal(found, staircase_oracle.oracle(task, members).terms)
+    pd.testing.assert_frame_equal(staircase_oracle.cached_oracle("o", task, members).terms, found)
+    other = staircase_oracle.cached_oracle(
         "o", task, grid(loss=["mine", "nwj"], seed=[1], batch=16)
     )
     assert not np.allclose(other.terms["mi"], found["mi"])
@@ -353,9 +352,7 @@ def judged(learned: pd.DataFrame) -> dict[str, dict]:
     ledger = Ledger("06_gaussian_staircase", "cpu", ["staircase_small"])
     errors_of = {"learned": learned, "oracle": exact, "js": readings, "extra": extra}
     bent = errors_table(smile=2.0)
-    gaussian_staircase.judge(
-        ledger, "staircase_small", {**errors_of, "bent": bent}, terms, batch=10_000
-    )
+    judge(ledger, "staircase_small", {**errors_of, "bent": bent}, terms, batch=10_000)
     assert set(ledger.due()) == set(ledger.entries)
     return {key.split("@")[0].removeprefix("fig7."): e for key, e in ledger.entries.items()}
 

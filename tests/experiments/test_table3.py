@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from remi_lib.experiments import plots
-from remi_lib.experiments.imagenet import longrun, table3, throughput
+from remi_lib.experiments.imagenet import figures, longrun, table3, throughput
 from remi_lib.experiments.imagenet.longrun import Means, Results
 from remi_lib.experiments.imagenet.textures import Textures
 from remi_lib.experiments.imagenet.trees import locate, open_tree
+from remi_lib.experiments.verdicts.imagenet import judge
 from remi_lib.paths import figures_dir
 from remi_lib.replication.claims import Ledger
 
@@ -87,7 +87,7 @@ def test_table_and_its_print():
 
 def verdicts(results: Results) -> dict[str, str]:
     ledger = Ledger("08_imagenet", "cpu", ["textures"])
-    table3.judge(ledger, table3.per_run(results), ENTROPY, 60)
+    judge(ledger, table3.per_run(results), ENTROPY, 60)
     ledger.save()  # raises if a claim that is due was left out
     return {key.split("@")[0]: entry["verdict"] for key, entry in ledger.entries.items()}
 
@@ -117,7 +117,7 @@ def test_a_late_explosion_is_not_one_within_a_few_steps():
 def test_claims_of_imagenet_are_not_judged_on_textures():
     ledger = Ledger("08_imagenet", "cpu", ["textures"])
     assert all(claim.endswith("@textures") for claim in ledger.due())
-    table3.judge(ledger, table3.per_run(made_up()), ENTROPY, 60)
+    judge(ledger, table3.per_run(made_up()), ENTROPY, 60)
     assert set(ledger.entries) == set(ledger.due())
     ledger.save()
     stored = json.loads((figures_dir("cpu") / "claims" / "08_imagenet.json").read_text())
@@ -126,7 +126,7 @@ def test_claims_of_imagenet_are_not_judged_on_textures():
 
 def test_a_tree_of_ones_own_makes_no_claim():
     ledger = Ledger("08_imagenet", "cpu", [])
-    table3.judge(ledger, table3.per_run(made_up()), ENTROPY, 60)
+    judge(ledger, table3.per_run(made_up()), ENTROPY, 60)
     assert ledger.table().empty
     ledger.save()
     assert ledger.verdicts() == ""
@@ -159,16 +159,16 @@ def test_from_file_to_table_and_picture(small_tree):
     assert by_run.loc[by_run["diverged_step"].notna(), "loss"].unique().tolist() == ["nwj"]
     batches = table3.batches_of(results)
     assert batches.groupby(["benchmark", "loss", "seed"]).size().eq(10).all()
-    figure = plots.fig9(batches[batches["seed"] == 0], table3.LOSSES3[1:], smooth=3)
+    figure = figures.fig9(batches[batches["seed"] == 0], table3.LOSSES3[1:], smooth=3)
     texts = [t.get_text() for ax in figure.axes for t in ax.texts]
     assert texts == ["diverged at step 0"]
     curves = table3.curves(batches, ["log_partition", "mi"], points=5)
     assert len(curves) == 2 * 5 * 2 * 5
     names = {loss: table3.name(loss, "clb") for loss in table3.LOSSES3}
-    figure = plots.fig9_seeds(curves, small_tree.image_set(8).entropy, names)
+    figure = figures.fig9_seeds(curves, small_tree.image_set(8).entropy, names)
     assert "diverged: NWJ" in [t.get_text() for ax in figure.axes for t in ax.texts]
     rows = {"a": [np.zeros((4, 5, 3))] * 2, "b": [np.ones((3, 3, 3))] * 2}
-    assert len(plots.gallery(rows, ["x", "y"]).axes) == 4
+    assert len(figures.gallery(rows, ["x", "y"]).axes) == 4
 
 
 def test_rates(small_tree):

@@ -1,0 +1,149 @@
+"""The networks of Fig 8, the foreign images, and what the critics say of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from remi_lib.critics import ImageCritic
+from remi_lib.devices import resolve_device
+from remi_lib.experiments.image_runs import outputs
+from remi_lib.images import ImageSet, load_images
+from remi_lib.losses import optimal_shift
+from remi_lib.replication.store import cached
+from remi_lib.replication.workers import unordered
+from remi_lib.streams import generator
+from remi_lib.tasks import ImageTask, Member, member_config
+from remi_lib.training import train
+
+FOREIGN = ("photos", "inverted", "shuffled", "mnist", "cifar10", "cifar100")
+
+
+def foreign_images(name: str, like: ImageSet, count: int = 1000, seed: int = 0) -> Tensor:
+    """Images of another kind in the format of ``like``, uint8 (n, C, H, W), at most ``count``.
+
+    "photos": patches of scikit-learn's two sample photographs.  "inverted", "shuffled": the test
+    images with ink and paper exchanged, or with their pixels permuted (one permutation for all).
+    Any other name is an image set, resized and with its channels matched.
+
+    Raises ValueError for an unknown name.
+    """
+    if name not in FOREIGN:
+        raise ValueError(f"foreign: {name!r} is not allowed; one of {', '.join(FOREIGN)}")
+    stream = generator(seed, "foreign images")
+    channels, side = like.test_x.shape[1], like.test_x.shape[-1]
+    if name == "photos":
+        return _photo_patches(like, count, stream)
+    if name == "inverted":
+        return like.peak - like.test_x[:count]
+    if name == "shuffled":
+        order = torch.randperm(channels * side * side, generator=stream)
+        return like.test_x[:count].flatten(1)[:, order].view_as(like.test_x[:count])
+    other = load_images(name)
+    x = other.test_x[:count].float().expand(-1, max(channels, other.test_x.shape[1]), -1, -1)
+    x = torch.nn.functional.interpolate(x[:, :channels], (side, side), mode="bilinear")
+    return (x * like.peak / other.peak).round().to(torch.uint8)
+
+
+def _photo_patches(like: ImageSet, count: int, stream: torch.Generator) -> Tensor:
+    """Random square patches of the sample photographs, 4 pixels to one."""
+    from sklearn.datasets import load_sample_images
+
+    channels, side = like.test_x.shape[1], like.test_x.shape[-1]
+    photos = [
+        torch.from_numpy(np.array(p)).permute(2, 0, 1).float() for p in load_sample_images().images
+    ]
+    patches, large = [], 4 * side
+    for i in range(count):
+        photo = photos[i % len(photos)]
+        top = int(torch.randint(photo.shape[1] - large, (1,), generator=stream))
+        left = int(torch.randint(photo.shape[2] - large, (1,), generator=stream))
+        patches.append(photo[:, top : top + large, left : left + large])
+    x = torch.nn.functional.avg_pool2d(torch.stack(patches), 4)
+    x = x.mean(1, keepdim=True) if channels == 1 else x
+    return (x * like.peak / 255).round().to(torch.uint8)
+
+
+def critic_outputs(
+    task: ImageTask,
+    losses: Sequence[str],
+    foreign: Sequence[str],
+    *,
+    seeds: int,
+    batch: int,
+    epochs: int,
+    weight: float,
+    lr: float = 1e-3,
+    device: str = "auto",
+) -> pd.DataFrame:
+    """Train each loss on SLB at each seed; its outputs on every image and label, remembered.
+
+    A row per loss, seed, image set ("train", "test" and the foreign ones) and image: its
+    ``label`` (-1 for foreign images) and T(x, y) for y = 0 .. K - 1 as columns "0", "1", ...
+    T is shifted so that it estimates log dP/dQ for every loss (NWJ: minus 1).
+    """
+    jobs: list[tuple[Any, ...]] = []
+    for seed in range(seeds):
+        members = [Member(n, seed, batch, weight if n.startswith("re") else None) for n in losses]
+        # A stack of one network per process where networks do not stack.
+        parts = [[m] for m in members] if task.net == "resnet18" else [members]
+        jobs += [(len(jobs) + i, task, p, foreign, epochs, lr, device) for i, p in enumerate(parts)]
+    found = dict(unordered(_remembered, jobs, 1 if resolve_device(device).type != "cpu" else None))
+    return pd.concat([found[i] for i in range(len(jobs))], ignore_index=True)
+
+
+def _remembered(
+    number: int,
+    task: ImageTask,
+    members: Sequence[Member],
+    foreign: Sequence[str],
+    epochs: int,
+    lr: float,
+    device: str,
+) -> tuple[int, pd.DataFrame]:
+    config: dict[str, Any] = {
+        "task": vars(task),
+        "members": [member_config(m) for m in members],
+        "foreign": list(foreign),
+        "epochs": epochs,
+        "lr": lr,
+    }
+    label = f"outputs seed {members[0].seed} ({len(members)} runs)"
+
+    def compute() -> dict[str, pd.DataFrame]:
+        data = task.data(resolve_device(device))
+        steps = epochs * (len(data.train_y) // members[0].batch)
+        critic = train(task, members, steps, lr, "adam", device=device, label=label).critic
+        assert isinstance(critic, ImageCritic)
+        critic.eval()
+        sets = {"train": (data.train_x, data.train_y), "test": (data.test_x, data.test_y)}
+        for name in foreign:
+            images = foreign_images(name, data.to("cpu")).to(data.train_y.device)
+            sets[name] = (images, torch.full((len(images),), -1))
+        return {"outputs": _rows(task, critic, members, data, sets)}
+
+    return number, cached("outputs", config, __name__, compute)["outputs"]
+
+
+@torch.no_grad()
+def _rows(
+    task: ImageTask,
+    critic: ImageCritic,
+    members: Sequence[Member],
+    data: ImageSet,
+    sets: Mapping[str, tuple[Tensor, Tensor]],
+) -> pd.DataFrame:
+    parts = []
+    for name, (images, labels) in sets.items():
+        t = outputs(task, critic, images, data).cpu().numpy()
+        for member, table in zip(members, t, strict=True):
+            frame = pd.DataFrame(table - optimal_shift(member.loss))
+            frame.columns = [str(c) for c in frame.columns]
+            about = {"loss": member.loss, "seed": member.seed, "set": name}
+            parts.append(frame.assign(**about, label=labels.cpu().numpy()))
+    return pd.concat(parts, ignore_index=True)
