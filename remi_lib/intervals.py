@@ -1,26 +1,76 @@
-"""Statistics over seeds with their 95% intervals."""
+"""Statistics over seeds with their intervals, each saying what it estimates and how surely.
+
+Ground, which imports nothing of the library.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Literal, NamedTuple, SupportsFloat
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+Estimand = Literal["mean", "median", "share", "exact", "missing"]
+LEVEL = 0.95
 
-class Estimate(NamedTuple):
-    """A statistic over seeds with its 95% interval."""
 
+class _Interval(NamedTuple):
     value: float
     low: float
     high: float
+
+
+class Estimate(_Interval):
+    """A number and its interval: a tuple (value, low, high) that knows where it comes from.
+
+    Attributes:
+        estimand: what the number estimates or is: "mean" or "median" over seeds, "share" of the
+            seeds, an "exact" number that no sampling made, or "missing".
+        level: the confidence of [low, high].  Of a median of fewer than 6 samples it is below
+            0.95 (:func:`median_interval`); of an exact number 1; of a missing one 0.
+
+    Equality is the tuple's, so that numbers compare with numbers.
+    """
+
+    estimand: Estimand
+    level: float
+
+    def __new__(
+        cls,
+        value: float,
+        low: float,
+        high: float,
+        estimand: Estimand = "mean",
+        level: float = LEVEL,
+    ) -> Estimate:
+        self = super().__new__(cls, value, low, high)
+        self.estimand = estimand
+        self.level = level
+        return self
+
+    @property
+    def sure(self) -> bool:
+        """Whether [low, high] is an interval of 95% confidence or more, which a verdict needs."""
+        return self.level >= LEVEL
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def mean_interval(samples: ArrayLike, level: float = 0.95) -> Estimate:
+def exact(value: SupportsFloat) -> Estimate:
+    """A number that no sampling made; its interval is itself, at level 1."""
+    number = float(value)
+    return Estimate(number, number, number, "exact", 1.0)
+
+
+def missing() -> Estimate:
+    """No number: NaN three times, at level 0."""
+    return Estimate(math.nan, math.nan, math.nan, "missing", 0.0)
+
+
+def mean_interval(samples: ArrayLike, level: float = LEVEL) -> Estimate:
     """Mean over seeds with Student's t interval.
 
     Raises ValueError for fewer than two samples or a non-finite one: a mean over runs of which
@@ -30,15 +80,17 @@ def mean_interval(samples: ArrayLike, level: float = 0.95) -> Estimate:
     if len(x) < 2 or not np.isfinite(x).all():
         raise ValueError(f"mean_interval: needs two or more finite samples, got {x}")
     half = stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
-    return Estimate(float(x.mean()), float(x.mean() - half), float(x.mean() + half))
+    mean = float(x.mean())
+    return Estimate(mean, float(x.mean() - half), float(x.mean() + half), "mean", level)
 
 
-def median_interval(samples: ArrayLike, level: float = 0.95) -> Estimate:
+def median_interval(samples: ArrayLike, level: float = LEVEL) -> Estimate:
     """Median over seeds with the distribution-free interval of order statistics.
 
     Infinite samples are welcome (a diverged member is worse than any number).  With 10 samples
-    the interval runs from the 2nd to the 9th (coverage 97.9%); below 6 no interval of order
-    statistics reaches 95% and the whole range is given.
+    the interval runs from the 2nd to the 9th (coverage 97.9%).  Below 6 samples no interval of
+    order statistics reaches 95%: the whole range is given with the level it has, 1 - 2^(1 - n),
+    and ``sure`` is False.
 
     Raises ValueError for fewer than two samples or a NaN.
     """
@@ -48,16 +100,20 @@ def median_interval(samples: ArrayLike, level: float = 0.95) -> Estimate:
     n = len(x)
     # The largest k >= 1 with P(Binomial(n, 1/2) <= k - 1) below (1 - level) / 2.
     k = max(int(stats.binom.ppf((1 - level) / 2, n, 0.5)), 1)
-    return Estimate(float(np.median(x)), float(x[k - 1]), float(x[n - k]))
+    reached = min(level, 1 - 2.0 ** (1 - n))
+    return Estimate(float(np.median(x)), float(x[k - 1]), float(x[n - k]), "median", reached)
 
 
-def interval(samples: ArrayLike) -> Estimate:
-    """:func:`mean_interval`, or :func:`median_interval` if a sample is infinite.
+def interval(samples: ArrayLike, estimand: Literal["mean", "median"] | None = None) -> Estimate:
+    """:func:`mean_interval` or :func:`median_interval`, as ``estimand`` names it.
 
-    For statistics that a diverged run makes infinite: with any such seed the mean says nothing.
+    Without a name it is the mean if every sample is finite and else the median, for statistics
+    that a diverged run makes infinite; the estimate's ``estimand`` says which it became.
     """
-    finite = np.isfinite(np.asarray(samples, dtype=float)).all()
-    return mean_interval(samples) if finite else median_interval(samples)
+    if estimand is None:
+        finite = np.isfinite(np.asarray(samples, dtype=float)).all()
+        estimand = "mean" if finite else "median"
+    return {"mean": mean_interval, "median": median_interval}[estimand](samples)
 
 
 def difference(first: ArrayLike, second: ArrayLike) -> np.ndarray:
@@ -67,8 +123,10 @@ def difference(first: ArrayLike, second: ArrayLike) -> np.ndarray:
         return np.where(a == b, 0.0, a - b)
 
 
-def fraction_interval(successes: ArrayLike, level: float = 0.95) -> Estimate:
-    """Fraction of true samples with Wilson's score interval."""
+def fraction_interval(successes: ArrayLike, level: float = LEVEL) -> Estimate:
+    """Share of true samples with Wilson's score interval.  Raises ValueError without a sample."""
     x = np.asarray(successes, dtype=bool)
+    if not len(x):
+        raise ValueError("fraction_interval: needs a sample, got none")
     result = stats.binomtest(int(x.sum()), len(x)).proportion_ci(level, method="wilson")
-    return Estimate(float(x.mean()), float(result.low), float(result.high))
+    return Estimate(float(x.mean()), float(result.low), float(result.high), "share", level)

@@ -30,7 +30,7 @@ from remi_lib.experiments.plots import (
 )
 from remi_lib.experiments.sweep import Results
 from remi_lib.images import load_images
-from remi_lib.intervals import Estimate, difference, interval
+from remi_lib.intervals import difference, interval, missing
 from remi_lib.losses import Loss, families_of, make_loss, split_name, title
 from remi_lib.optimum import Law, contrastive_law, optimum, supervised_law
 from remi_lib.tasks import ImageTask, Member
@@ -237,7 +237,7 @@ def table2(runs: pd.DataFrame, optima: pd.Series | None = None) -> pd.DataFrame:
         end = ends[ends != ""].mode()
         for quantity in ("mi", "accuracy"):
             fine = own.loc[ends == "", quantity]
-            estimate = interval(fine) if len(fine) > 1 else Estimate(np.nan, np.nan, np.nan)
+            estimate = interval(fine) if len(fine) > 1 else missing()
             rows.append(
                 {
                     **dict(zip(CELL, cell, strict=True)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -17,7 +16,6 @@ from remi_lib.evaluation import (
     neighbour_accuracy,
     windowed,
 )
-from remi_lib.intervals import fraction_interval, interval, mean_interval, median_interval
 from remi_lib.losses import dv, nwj, tuba
 
 
@@ -82,34 +80,6 @@ def test_accuracies():
     # The largest inner product wins, not the nearest direction.
     assert neighbour_accuracy(queries, torch.tensor([2, 1]), bank, kinds, block=1).item() == 1
     assert neighbour_accuracy(queries, torch.tensor([0, 1]), bank, kinds).item() == 0.5
-
-
-def test_mean_interval_is_students():
-    x = [1.0, 2.0, 3.0, 4.0, 5.0]
-    half = 2.7764451 * np.std(x, ddof=1) / math.sqrt(5)
-    assert mean_interval(x) == pytest.approx((3, 3 - half, 3 + half))
-    with pytest.raises(ValueError, match="finite"):
-        mean_interval([1.0, math.inf])
-
-
-def test_mean_interval_covers():
-    generator = np.random.default_rng(0)
-    samples = generator.normal(size=(2000, 5))
-    hits = [low <= 0 <= high for _, low, high in map(mean_interval, samples)]
-    assert np.mean(hits) == pytest.approx(0.95, abs=0.02)
-
-
-def test_median_interval_is_of_order_statistics():
-    assert median_interval(range(10)) == (4.5, 1, 8)
-    assert median_interval([0, 1, 2, 3, math.inf])[2] == math.inf
-    assert interval([0.0, 1.0, math.inf]) == (1.0, 0.0, math.inf)
-    with pytest.raises(ValueError, match="no NaN"):
-        median_interval([0.0, math.nan])
-
-
-def test_fraction_interval_is_wilsons():
-    low, high = fraction_interval([False] * 10)[1:]
-    assert (low, high) == pytest.approx((0, 0.2775), abs=1e-4)
 
 
 def test_statistics_determine_every_reading():

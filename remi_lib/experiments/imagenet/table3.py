@@ -16,7 +16,7 @@ import pandas as pd
 from remi_lib.experiments import published
 from remi_lib.experiments.benchmark import cell_text, fate
 from remi_lib.experiments.imagenet.longrun import LongRun, Results
-from remi_lib.intervals import Estimate, interval
+from remi_lib.intervals import interval, missing
 from remi_lib.losses import split_name, title
 from remi_lib.tasks import BENCHMARKS, ImageTask, Member
 
@@ -109,7 +109,7 @@ def table3(runs: pd.DataFrame, entropy: float) -> pd.DataFrame:
         end = ends[ends != ""].mode()
         for quantity in ("mi", "accuracy"):
             fine = own.loc[ends == "", quantity]
-            estimate = interval(fine) if len(fine) > 1 else Estimate(*[np.nan] * 3)
+            estimate = interval(fine) if len(fine) > 1 else missing()
             printed = published.get((benchmark, loss, quantity), np.nan)
             shares = (estimate.value / entropy, printed / math.log(PAPER_CLASSES))
             rows.append(
