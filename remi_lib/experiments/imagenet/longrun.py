@@ -79,9 +79,9 @@ SCHEDULES: Mapping[str, Callable[[float], float]] = {
 class LongRun:
     """One training with Adam on a tree; its members share the seed and every batch.
 
-    ``task``: benchmark, network, size and precision.  ``augment``, ``decoder``: of the pictures,
-    see :mod:`~remi_lib.experiments.imagenet.trees`.  ``schedule``: of the learning rate,
-    "constant" (the paper's) or "cosine".
+    ``task``: benchmark, network, size and precision.  ``augment``: of the pictures, see
+    :func:`~remi_lib.experiments.imagenet.trees.picture_transform`.  ``schedule``: of the learning
+    rate, "constant" (the paper's) or "cosine".
 
     Raises:
         ValueError: members of different seeds or batch sizes, no epoch, an unknown schedule,
@@ -94,7 +94,6 @@ class LongRun:
     epochs: int
     lr: float = 1e-3
     augment: str = "resize"
-    decoder: str = "pillow"
     schedule: str = "constant"
 
     def __post_init__(self) -> None:
@@ -336,7 +335,7 @@ def train(
     state, watch = trainer.state, Watch(trainer)
     rows: list[Tensor] = []
     saved = started = time.perf_counter()
-    pictures = Pictures(tree.train, run.size, run.augment, True, run.seed, run.decoder)
+    pictures = Pictures(tree.train, run.size, run.augment, True, run.seed)
     steps = state.step if _all_lost(state) else trainer.steps
     order = Batches(len(pictures), run.batch, steps, run.seed, state.step, *world())
     with progress(trainer.steps * run.batch, label if first else None, "img") as bar:
@@ -421,7 +420,7 @@ def _outputs(
 ) -> tuple[Tensor, Tensor]:
     """Outputs (M, n, .) and labels (n,) of every readable picture of a split."""
     run = trainer.run
-    pictures = Pictures(split, run.size, run.augment, False, run.seed, run.decoder)
+    pictures = Pictures(split, run.size, run.augment, False, run.seed)
     outputs, labels = [], []
     with progress(len(split), label, "img") as bar:
         for batch in feed(pictures, InOrder(len(split), chunk), workers, trainer.device):

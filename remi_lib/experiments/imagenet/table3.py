@@ -33,7 +33,6 @@ def runs_of(
     epochs: int,
     lr: float,
     augment: str = "resize",
-    decoder: str = "pillow",
     **task: Any,
 ) -> list[LongRun]:
     """The runs of Table 3: both benchmarks, every seed; ``weights``: lambda of each benchmark.
@@ -54,7 +53,7 @@ def runs_of(
             ]
             where = ImageTask(benchmark=benchmark, **task)
             groups = [[m] for m in members] if where.net == "resnet18" else [members]
-            runs += [LongRun(where, tuple(group), epochs, lr, augment, decoder) for group in groups]
+            runs += [LongRun(where, tuple(group), epochs, lr, augment) for group in groups]
     return runs
 
 

@@ -1,8 +1,7 @@
 """Images per second: of the loader alone, of the training step alone, and of both together.
 
 Whichever of the first two is smaller is what a run waits for.  The number of workers changes no
-result, so it may be chosen by these numbers; the decoder changes the last bits of a picture and
-is therefore part of a run.
+result, so it may be chosen by these numbers.
 """
 
 from __future__ import annotations
@@ -65,7 +64,6 @@ def measure(
                 "losses": len(run.members),
                 "batch": run.batch,
                 "precision": run.task.precision,
-                "decoder": run.decoder,
                 "workers": count,
             }
             for part, value in rates(run, files, count, where, seconds).items():
@@ -82,7 +80,7 @@ def rates(
 ) -> dict[str, float]:
     """Images per second of each part; the step alone repeats one batch."""
     trainer = Trainer(run, files, device)
-    pictures = Pictures(files.train, run.size, run.augment, True, run.seed, run.decoder)
+    pictures = Pictures(files.train, run.size, run.augment, True, run.seed)
     endless = Batches(len(pictures), run.batch, 10**9, run.seed)
     one = next(feed(pictures, Batches(len(pictures), run.batch, 1, run.seed), 0, device))
 

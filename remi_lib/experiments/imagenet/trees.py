@@ -2,8 +2,7 @@
 
 ``root/train/<class>/*`` and ``root/val/<class>/*``, torchvision's ImageFolder form and what its
 ImageNet class unpacks.  Files are read, decoded and cut to one size by worker processes; a batch
-travels to the device as uint8 and becomes floats there.  With nvJPEG, workers only read and the
-device decodes and resizes.
+travels to the device as uint8 and becomes floats there.
 
 What a step sees depends on the seed, the step and the tree, never on how many workers or
 processes brought it: the order is drawn per epoch, the augmentation per picture and epoch.
@@ -14,14 +13,12 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
-from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +27,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from remi_lib._torchvision import datasets, io, v2
+from remi_lib._torchvision import datasets, v2
 from remi_lib.experiments.imagenet.textures import Textures, tree
 from remi_lib.images import ImageSet
 from remi_lib.paths import data_dir
@@ -39,7 +36,6 @@ from remi_lib.streams import as_global_stream, generator
 IMAGENET_CLASSES, IMAGENET_IMAGES = 1000, 1_281_167  # of ILSVRC 2012's training split
 TREES = ("textures", "imagenet", "folder")
 AUGMENTS = ("resize", "crop")
-DECODERS = ("pillow", "torchvision", "nvjpeg")
 
 Key = tuple[int, int]  # (epoch, number of the picture in its split)
 
@@ -185,38 +181,6 @@ def picture_transform(size: int, augment: str, train: bool) -> v2.Transform:
     return v2.Compose([v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)])
 
 
-@cache
-def decoders() -> tuple[str, ...]:
-    """Those of :data:`DECODERS` that work here, found out by decoding a picture."""
-    raw = BytesIO()
-    Image.new("RGB", (16, 16)).save(raw, "JPEG")
-    found = ["pillow"]
-    devices = {"torchvision": "cpu"} | ({"nvjpeg": "cuda"} if torch.cuda.is_available() else {})
-    for name, device in devices.items():
-        try:
-            _decode_many([_bytes_tensor(raw.getvalue())], device)
-            found.append(name)
-        except RuntimeError:
-            continue
-    return tuple(found)
-
-
-def check_decoder(name: str) -> None:
-    """Raises ValueError for a decoder that does not work here."""
-    if name not in decoders():
-        allowed = ", ".join(decoders())
-        raise ValueError(f"decoder: {name!r} is not there; allowed here: {allowed}")
-
-
-def _bytes_tensor(raw: bytes) -> Tensor:
-    return torch.frombuffer(bytearray(raw), dtype=torch.uint8)
-
-
-def _decode_many(raw: Sequence[Tensor], device: torch.device | str) -> list[Tensor]:
-    """JPEG bytes -> uint8 (3, H, W) each, on the CPU or, by nvJPEG, on a CUDA device."""
-    return io.decode_jpeg(list(raw), mode=io.ImageReadMode.RGB, device=device)
-
-
 class Unreadable(NamedTuple):
     """A file that could not be decoded, and why."""
 
@@ -225,7 +189,7 @@ class Unreadable(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """One picture: pixels uint8 (3, size, size), or the file's bytes where the device decodes."""
+    """One picture: pixels uint8 (3, size, size), None if no file could be read in its place."""
 
     key: Key
     pixels: Tensor | None
@@ -246,7 +210,6 @@ class Pictures(Dataset[Picture]):
         augment: see :func:`picture_transform`.
         train: whether to augment and to fill places.
         seed: of the augmentation.
-        decoder: one of :data:`DECODERS`.
 
     Raises:
         OSError: on access, if no file of a class is readable.
@@ -259,10 +222,8 @@ class Pictures(Dataset[Picture]):
         augment: str = "resize",
         train: bool = True,
         seed: int = 0,
-        decoder: str = "pillow",
     ) -> None:
-        check_decoder(decoder)
-        self.split, self.train, self.seed, self.decoder = split, train, seed, decoder
+        self.split, self.train, self.seed = split, train, seed
         self.transform = picture_transform(size, augment, train)
         self.random = train and augment == "crop"
 
@@ -270,10 +231,6 @@ class Pictures(Dataset[Picture]):
         return len(self.split)
 
     def __getitem__(self, key: Key) -> Picture:
-        return self.fetch(key, late=self.decoder == "nvjpeg")
-
-    def fetch(self, key: Key, late: bool = False) -> Picture:
-        """A picture decoded here, or its bytes to be decoded ``late``, on the device."""
         number = key[1]
         label = int(self.split.labels[number])
         failed: list[Unreadable] = []
@@ -281,8 +238,8 @@ class Pictures(Dataset[Picture]):
         for candidate in chain([number], others):
             path = self.split.path(candidate)
             try:
-                raw = path.read_bytes()
-                pixels = self._whole(raw) if late else self._cut(self._decoded(raw), key)
+                with Image.open(path) as image:
+                    pixels = self._cut(image.convert("RGB"), key)
                 return Picture(key, pixels, label, tuple(failed))
             except (OSError, RuntimeError, SyntaxError, ValueError) as error:
                 name = os.fsdecode(self.split.files[candidate])
@@ -291,41 +248,9 @@ class Pictures(Dataset[Picture]):
             raise OSError(f"no readable picture in {path.parent}: {failed[0].error}")
         return Picture(key, None, label, tuple(failed))
 
-    def _decoded(self, raw: bytes) -> Any:
-        if self.decoder == "torchvision":
-            return _decode_many([_bytes_tensor(raw)], "cpu")[0]
-        return Image.open(BytesIO(raw)).convert("RGB")
-
-    @staticmethod
-    def _whole(raw: bytes) -> Tensor:
-        """The bytes, unless a JPEG file lacks its end: a decoder may fill up what is missing."""
-        if raw.startswith(b"\xff\xd8") and b"\xff\xd9" not in raw[-64:]:
-            raise ValueError("the JPEG file is truncated")
-        return _bytes_tensor(raw)
-
-    def _cut(self, image: Any, key: Key) -> Tensor:
+    def _cut(self, image: Image.Image, key: Key) -> Tensor:
         with as_global_stream(self.seed, "crop", *key) if self.random else nullcontext():
-            image = self.transform(image)
-        return image if isinstance(image, Tensor) else v2.functional.pil_to_tensor(image)
-
-    def on_device(self, pictures: list[Picture], device: torch.device) -> list[Picture]:
-        """Pictures whose bytes are decoded and cut on the device, all at once if all are sound."""
-        raw = [p.pixels for p in pictures if p.pixels is not None]
-        try:
-            decoded = iter(_decode_many(raw, device))
-            return [
-                p if p.pixels is None else p._replace(pixels=self._cut(next(decoded), p.key))
-                for p in pictures
-            ]
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:
-            if len(pictures) > 1:
-                return [q for p in pictures for q in self.on_device([p], device)]
-            # Not for the device to decode (a PNG, a CMYK file), or damaged: as Pillow finds it.
-            found = self.fetch(pictures[0].key)
-            pixels = found.pixels
-            return [found if pixels is None else found._replace(pixels=pixels.to(device))]
+            return v2.functional.pil_to_tensor(self.transform(image))
 
 
 class Batches(Sampler[list[Key]]):
@@ -403,25 +328,6 @@ def collate(pictures: list[Picture]) -> Batch:
     return Batch(torch.stack(pixels), torch.tensor(labels), unreadable)
 
 
-Packed = tuple[list[Picture], Tensor, list[int]]
-
-
-def pack(pictures: list[Picture]) -> Packed:
-    """Many files as one tensor: each that a worker sends costs a file descriptor."""
-    raw = [torch.empty(0, dtype=torch.uint8) if p.pixels is None else p.pixels for p in pictures]
-    return [p._replace(pixels=None) for p in pictures], torch.cat(raw), [len(r) for r in raw]
-
-
-def unpack(packed: Packed) -> list[Picture]:
-    """The pictures that :func:`pack` was given."""
-    pictures, raw, lengths = packed
-    parts = raw.split(lengths)
-    return [
-        p._replace(pixels=part if len(part) else None)
-        for p, part in zip(pictures, parts, strict=True)
-    ]
-
-
 def _one_thread(_: int) -> None:
     torch.set_num_threads(1)
 
@@ -433,19 +339,17 @@ def feed(
 
     0 workers prepare a batch when it is asked for, in this process.
     """
-    late = pictures.decoder == "nvjpeg"
     supply: DataLoader = DataLoader(
         pictures,
         batch_sampler=order,
         num_workers=workers,
-        collate_fn=pack if late else collate,
-        pin_memory=device.type == "cuda" and not late,
+        collate_fn=collate,
+        pin_memory=device.type == "cuda",
         prefetch_factor=4 if workers else None,
         worker_init_fn=_one_thread,
         # A stream of its own: the process's must not depend on how often a loader was started.
         generator=torch.Generator(),
     )
-    for item in supply:
-        batch = collate(pictures.on_device(unpack(item), device)) if late else item
+    for batch in supply:
         images, labels = (x.to(device, non_blocking=True) for x in batch[:2])
         yield Batch(images, labels, batch.unreadable)
