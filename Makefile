@@ -17,9 +17,8 @@ LATE := $(filter 05_lambda_sweep 10_findings 11_report,$(NAMES))
 STORIES := $(filter-out $(LATE),$(NAMES))
 DONE := $(filter-out $(OUT)/11_report.ipynb,$(NAMES:%=$(OUT)/%.ipynb))
 REPORT := $(OUT)/11_report.ipynb
-# What notebooks are made with; how pages look is none of it.
-LIB := $(filter-out remi_lib/replication/pages.py,$(shell find remi_lib -name "*.py") \
-	$(wildcard remi_lib/data/*.csv remi_lib/data/claims/*.yaml))
+# All that a notebook could be made with; build/deps.mk says which of it each one is.
+LIB := $(shell find remi_lib notebooks -name "*.py") $(wildcard remi_lib/data/*.* remi_lib/data/claims/*)
 PAGES := $(OUT)/pages.done
 RECEIPT := $(OUT)/receipt.csv
 # Two single-threaded processes beat two threads on two cores; libraries that ask get one.
@@ -51,22 +50,31 @@ $(STAMP): requirements.txt constraints.txt pyproject.toml
 	$(PY) -m pip install -q --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-$(DONE): $(OUT)/%.ipynb: notebooks/%.ipynb params/$(PROFILE)/%.yaml $(LIB) | $(STAMP)
+# From the imports: an edit to one experiment executes one notebook again.
+build/deps.mk: remi_lib/replication/imports.py $(wildcard notebooks/[0-9]*.ipynb) $(LIB) \
+		$(shell find remi_lib -type d ! -name __pycache__)
+	@mkdir -p build && $(PYTHON) remi_lib/replication/imports.py > $@
+ifeq ($(filter help env clean distclean lint lock,$(MAKECMDGOALS)),)
+-include build/deps.mk
+endif
+
+$(DONE): $(OUT)/%.ipynb: notebooks/%.ipynb params/$(PROFILE)/%.yaml | $(STAMP)
 	@echo "$* ($(PROFILE))"
-	@$(PY) -m remi_lib.replication.notebooks run $* --profile $(PROFILE)
+	@$(PY) -m remi_lib.experiments run $* --profile $(PROFILE)
 
 $(OUT)/05_lambda_sweep.ipynb: $(OUT)/04_benchmark.ipynb
 $(OUT)/10_findings.ipynb: $(STORIES:%=$(OUT)/%.ipynb) $(OUT)/05_lambda_sweep.ipynb
 
-$(REPORT): notebooks/11_report.ipynb params/$(PROFILE)/11_report.yaml $(DONE)
+$(REPORT): notebooks/11_report.ipynb params/$(PROFILE)/11_report.yaml $(DONE) \
+		$(wildcard remi_lib/data/claims/*.yaml remi_lib/data/messages.yaml)
 	@echo "11_report ($(PROFILE))"
-	@$(PY) -m remi_lib.replication.notebooks run 11_report --profile $(PROFILE)
+	@$(PY) -m remi_lib.experiments run 11_report --profile $(PROFILE)
 
 html: $(PAGES) ## notebooks as web pages in figures/<profile>/html, docstrings in figures/reference
 
 $(PAGES): $(DONE) $(REPORT) remi_lib/replication/pages.py $(wildcard remi_lib/data/pages/*)
 	@echo "pages ($(PROFILE))"
-	@$(PY) -m remi_lib.replication.pages --profile $(PROFILE)
+	@$(PY) -m remi_lib.experiments pages --profile $(PROFILE)
 	@$(PY) -m remi_lib.replication.reference
 	@touch $@
 
@@ -104,11 +112,11 @@ bench: $(STAMP) ## speed of the engines against plain loops, measured in one run
 soak: $(STAMP) ## kill `make all` twenty times, and run two at once; compare with an undisturbed run
 	$(PY) -m tools.soak
 
-data: $(STAMP) ## download CIFAR-10, CIFAR-100 and MNIST into data/, resumed and verified
-	$(PY) -m remi_lib.replication.download
+data: $(STAMP) ## download CIFAR-10, CIFAR-100 and MNIST into data/, verified by checksum
+	$(PY) -m remi_lib.experiments data
 
 refresh: all ## copy the executed notebooks into notebooks/ and the results into README.md
-	$(PY) -m remi_lib.replication.notebooks refresh
+	$(PY) -m remi_lib.experiments refresh
 	$(PY) -m remi_lib.replication.scoreboard
 
 lint: $(STAMP) ## ruff and mypy

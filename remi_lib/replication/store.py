@@ -23,8 +23,9 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from remi_lib.paths import PACKAGE, cache_dir, figures_dir, times_dir
+from remi_lib.paths import cache_dir, figures_dir, times_dir
 from remi_lib.progress import say
+from remi_lib.replication.imports import parsed, reached
 
 Tables = dict[str, pd.DataFrame]
 
@@ -95,35 +96,9 @@ def code_digest(module: str) -> str:
 
     Comments and docstrings do not count: rewording what is computed does not change it.
     """
-    seen: dict[str, str] = {}
-    todo = [module]
-    while todo:
-        name = todo.pop()
-        if name in seen or name.startswith(NOT_COMPUTING):
-            continue
-        tree = ast.parse(_source(name).read_text(encoding="utf-8"))
-        todo += _imports(tree)
-        seen[name] = _without_docstrings(tree)
-    return hashlib.sha256(json.dumps(sorted(seen.items())).encode()).hexdigest()
-
-
-def _source(module: str) -> Path:
-    """The file of a module of the package; the package's own ``__init__`` for a folder."""
-    path = PACKAGE.parent.joinpath(*module.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-
-
-def _imports(tree: ast.Module) -> list[str]:
-    """The modules of the package that a module imports, anywhere in it."""
-    found = []
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(PACKAGE.name):
-            continue
-        inside = [f"{node.module}.{alias.name}" for alias in node.names]
-        found += [name for name in inside if _source(name).is_file()]
-        if node.module != PACKAGE.name:
-            found.append(str(node.module))
-    return found
+    names = [name for name in reached([module], without=NOT_COMPUTING) if "." in name]
+    seen = [(name, _without_docstrings(parsed(name))) for name in names]
+    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
 
 
 def _without_docstrings(tree: ast.Module) -> str:

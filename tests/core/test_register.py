@@ -15,10 +15,10 @@ import torch
 from remi_lib import class_pairs, losses, make_loss
 from remi_lib.estimate import estimate_mi
 from remi_lib.experiments import benchmark, sweep
+from remi_lib.experiments.rules import RULES
 from remi_lib.intervals import Estimate
 from remi_lib.losses import Terms, dv, families_of, nwj, register, split_name, stack, title
 from remi_lib.replication.claims import Claim, Ledger, collect
-from remi_lib.replication.notebooks import RULES
 from remi_lib.replication.store import config_key
 from remi_lib.tasks import Member, OneHotTask, grid, member_config
 from remi_lib.training import train

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from remi_lib.experiments import __main__ as command
+from remi_lib.experiments.rules import RULES
 from remi_lib.replication import notebooks
-from remi_lib.replication.notebooks import ParameterError, check, declared
+from remi_lib.replication.parameters import ParameterError, check, declared
 from tests.conftest import REFERENCE, ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -92,11 +94,17 @@ def test_notebook_tells_a_story(path):
 @pytest.mark.parametrize("profile", ["cpu", "gpu", "tiny"])
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
 def test_parameter_files_fit(path, profile):
-    values = check(path, ROOT / "params" / profile / f"{path.stem}.yaml")
+    values = check(path, ROOT / "params" / profile / f"{path.stem}.yaml", RULES)
     assert values.keys() == declared(path).keys()
     assert values["profile"] == profile
     if profile == "cpu":
         assert values == declared(path)
+
+
+def test_without_rules_only_names_and_types_count(toy):
+    parameters = toy / "params" / "cpu" / "01_toy.yaml"
+    parameters.write_text("losses: [mien]\n", encoding="utf-8")
+    assert check(toy / "notebooks" / "01_toy.ipynb", parameters) == {"losses": ["mien"]}
 
 
 def test_no_parameter_file_without_a_notebook():
@@ -116,6 +124,7 @@ BAD = [
     ("losses: [mine, 3]", "losses: 3 is int"),
     ("device: tpu", "device: 'tpu' is not allowed"),
     ("seeds: 1", "seeds: 1 is not allowed"),
+    ("samples: 10", "samples: 10 is not allowed; at least 50, which estimate_mi needs"),
     ("seeds:", "seeds: None is NoneType, the notebook declares int"),
     ("- a list", "must hold 'key: value' lines"),
     ("lr: [", "is not YAML"),
@@ -134,6 +143,7 @@ def toy(tmp_path, monkeypatch) -> Path:
         'losses = ["mine"]\n',
         'device = "auto"\n',
         "seeds = 2\n",
+        "samples = 100\n",
     ]
     code = {"cell_type": "code", "outputs": [], "execution_count": None}
     content = {
@@ -149,7 +159,8 @@ def toy(tmp_path, monkeypatch) -> Path:
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "notebooks" / "01_toy.ipynb").write_text(json.dumps(content))
     (tmp_path / "params" / "cpu" / "01_toy.yaml").write_text("steps: 5\n")
-    monkeypatch.setattr(notebooks, "project_root", lambda: tmp_path)
+    for module in (notebooks, command):
+        monkeypatch.setattr(module, "project_root", lambda: tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -159,29 +170,29 @@ def test_bad_parameters_are_named_before_anything_runs(toy, text, message):
     parameters = toy / "params" / "cpu" / "01_toy.yaml"
     parameters.write_text(text)
     with pytest.raises(ParameterError, match=message) as caught:
-        check(toy / "notebooks" / "01_toy.ipynb", parameters)
+        check(toy / "notebooks" / "01_toy.ipynb", parameters, RULES)
     assert "01_toy.yaml" in str(caught.value)
 
 
 def test_run_leaves_a_target_only_when_everything_ran(toy, capsys):
     target = toy / "build" / "cpu" / "01_toy.ipynb"
-    assert notebooks.main(["run", "01_toy"]) == 0
+    assert command.main(["run", "01_toy"]) == 0
     good = target.read_bytes()
     parameters = toy / "params" / "cpu" / "01_toy.yaml"
     parameters.write_text("steps: 3\n")
-    assert notebooks.main(["run", "01_toy"]) == 1
+    assert command.main(["run", "01_toy"]) == 1
     assert "ZeroDivisionError: division by zero" in capsys.readouterr().err
     assert target.read_bytes() == good
     assert target.with_suffix(".failed.ipynb").exists()
     parameters.write_text("steps: -1\n")
-    assert notebooks.main(["run", "01_toy"]) == 2
+    assert command.main(["run", "01_toy"]) == 2
     parameters.write_text("steps: 4\n")
-    assert notebooks.main(["run", "01_toy"]) == 0
+    assert command.main(["run", "01_toy"]) == 0
     assert not target.with_suffix(".failed.ipynb").exists()
 
 
 def test_refresh_strips_what_papermill_adds(toy):
-    notebooks.main(["run", "01_toy"])
+    command.main(["run", "01_toy"])
     notebooks.refresh()
     found = json.loads((toy / "notebooks" / "01_toy.ipynb").read_text(encoding="utf-8"))
     assert [c["execution_count"] for c in found["cells"]] == [1, 2]
@@ -192,32 +203,32 @@ def test_refresh_strips_what_papermill_adds(toy):
 
 def test_times_are_kept_of_what_was_computed(toy):
     path = notebooks.times_dir("cpu") / "01_toy.json"
-    notebooks.main(["run", "01_toy"])
+    command.main(["run", "01_toy"])
     first = json.loads(path.read_text(encoding="utf-8"))
     assert first["computed"] == 0
     path.write_text(json.dumps({**first, "seconds": 99.0, "computed": 7}))
-    notebooks.main(["run", "01_toy"])
+    command.main(["run", "01_toy"])
     kept = json.loads(path.read_text(encoding="utf-8"))
     assert (kept["seconds"], kept["computed"]) == (99.0, 7)
     (toy / "params" / "cpu" / "01_toy.yaml").write_text("steps: 6\n")
-    notebooks.main(["run", "01_toy"])
+    command.main(["run", "01_toy"])
     assert json.loads(path.read_text(encoding="utf-8"))["seconds"] < 99
 
 
 def test_refresh_does_not_overwrite_an_edit(toy, capsys):
-    notebooks.main(["run", "01_toy"])
+    command.main(["run", "01_toy"])
     path = toy / "notebooks" / "01_toy.ipynb"
     edited = path.read_text(encoding="utf-8").replace("steps - 3", "steps - 4")
     path.write_text(edited)
-    assert notebooks.main(["refresh"]) == 2
+    assert command.main(["refresh"]) == 2
     assert "notebooks/01_toy.ipynb: was edited after it was executed" in capsys.readouterr().err
     assert path.read_text(encoding="utf-8") == edited
 
 
 def test_unknown_names(toy, capsys):
-    assert notebooks.main(["run", "nothing"]) == 2
+    assert command.main(["run", "nothing"]) == 2
     assert "notebooks/nothing.ipynb: there is no such file" in capsys.readouterr().err
-    assert notebooks.main(["check", "--profile", "tpu"]) == 2
+    assert command.main(["check", "--profile", "tpu"]) == 2
     assert "params/tpu: no such profile" in capsys.readouterr().err
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -57,35 +55,6 @@ def test_failed_computation_leaves_nothing():
     with pytest.raises(RuntimeError):
         store.cached("n", {}, "remi_lib.losses", compute)
     assert not [p for p in store.cache_dir().iterdir() if p.is_dir()]
-
-
-def copy_package(tmp_path: Path, monkeypatch) -> Path:
-    copied = tmp_path / "remi_lib"
-    shutil.copytree(store.PACKAGE, copied)
-    monkeypatch.setattr(store, "PACKAGE", copied)
-    store.code_digest.cache_clear()
-    return copied
-
-
-@pytest.mark.parametrize(
-    ("module", "old", "new", "changes"),
-    [
-        ("losses", "- penalty", "+ penalty", True),
-        ("scores", "torch.logsumexp", "torch.logcumsumexp", True),
-        ("losses", "Mask", "Cover", False),  # not there: nothing changes
-        ("losses", '"""The six neural', '"""Six neural', False),
-        ("experiments/plots", "WIDTH = 7.2", "WIDTH = 7.3", False),
-        ("replication/store", "indent=1", "indent=2", False),
-    ],
-)
-def test_digest_sees_what_computes_and_only_that(module, old, new, changes, tmp_path, monkeypatch):
-    copied = copy_package(tmp_path, monkeypatch)
-    before = store.code_digest("remi_lib.training")
-    path = copied / f"{module}.py"
-    path.write_text(path.read_text().replace(old, new))
-    store.code_digest.cache_clear()
-    assert (store.code_digest("remi_lib.training") != before) is changes
-    store.code_digest.cache_clear()
 
 
 def test_config_is_kept_beside_the_result():

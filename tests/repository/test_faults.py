@@ -9,6 +9,7 @@ import sys
 import pandas as pd
 import pytest
 
+from remi_lib.experiments import __main__ as command
 from remi_lib.replication import notebooks
 from remi_lib.replication.store import write_csv
 from tests.conftest import ROOT
@@ -63,9 +64,9 @@ def test_a_full_disk_keeps_the_old_file(tmp_path):
 def test_figures_that_cannot_be_written(toy, capsys, monkeypatch):
     (toy / "blocked").write_text("a file where the folder should be")
     monkeypatch.setenv("REMI_FIGURES", str(toy / "blocked"))
-    assert notebooks.main(["run", "01_toy"]) == 1
+    assert command.main(["run", "01_toy"]) == 1
     error = capsys.readouterr().err
-    assert "blocked" in error
+    assert "blocked" in error  # the folder of what could not be written
     assert "what had finished is kept" in error
     assert not (toy / "build" / "cpu" / "01_toy.ipynb").exists()
 
@@ -79,4 +80,4 @@ def test_two_at_once_compute_once(tmp_path):
 
 @pytest.mark.parametrize("kind", [PermissionError, OSError])
 def test_an_error_of_the_system_says_what_to_do(kind):
-    assert "what had finished is kept" in notebooks._last_line(kind(28, "No space left", "x.csv"))
+    assert "what had finished is kept" in notebooks.last_line(kind(28, "No space left", "x.csv"))

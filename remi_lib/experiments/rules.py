@@ -1,0 +1,56 @@
+"""What a parameter of this paper's notebooks may hold, in every notebook that declares it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from remi_lib.devices import resolve_device
+from remi_lib.estimate.estimator import FEWEST
+from remi_lib.losses import LOSSES, split_name
+from remi_lib.replication.parameters import Rules
+
+
+def _device_exists(device: str) -> bool:
+    try:
+        resolve_device(device)
+    except ValueError:
+        return False
+    return True
+
+
+def _loss_exists(name: str) -> bool:
+    try:
+        split_name(name)
+    except ValueError:
+        return False
+    return True
+
+
+_LOSS_NAMES = f"one of {', '.join(LOSSES)}, or name@module of one that the module registers"
+
+RULES: Rules = {
+    "losses": (_loss_exists, _LOSS_NAMES),
+    "loss": (_loss_exists, _LOSS_NAMES),
+    "weight": (lambda v: v >= 0, "lambda >= 0"),
+    "weights": (lambda v: v >= 0, "lambda >= 0"),
+    "batch": (lambda v: v >= 2, "at least 2"),
+    "batches": (lambda v: v >= 2, "at least 2"),
+    "steps": (lambda v: v >= 1, "at least 1"),
+    "epochs": (lambda v: v >= 1, "at least 1"),
+    "seeds": (lambda v: v >= 2, "at least 2, for an interval"),
+    "repeats": (lambda v: v >= 2, "at least 2, for an interval"),
+    "samples": (lambda v: v >= FEWEST, f"at least {FEWEST}, which estimate_mi needs"),
+    "levels": (lambda v: v > 0, "a positive MI in nats"),
+    "device": (_device_exists, "a device of this machine, or auto"),
+}
+
+
+def device_of(values: Mapping[str, Any]) -> str:
+    """What a notebook with these parameters runs on, in words: "cpu (x86_64)"."""
+    device = resolve_device(values.get("device", "auto"))
+    hardware = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
+    return f"{device.type} ({hardware})"
