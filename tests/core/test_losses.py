@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from remi_lib import LOSSES, TABLE1, Scores, class_pairs, make_loss, support_counts
-from remi_lib.losses import FAMILIES, split_name, stack, title
+from remi_lib.losses import FAMILIES, RIVALS, regularized, split_name, stack, title
 
 K = 16
 LOG_K = math.log(K)
@@ -268,3 +268,12 @@ def test_names():
 def test_bad_input_is_named(arguments, options, message):
     with pytest.raises(ValueError, match=message):
         make_loss(*arguments, **options)
+
+
+def test_every_family_of_the_paper_has_a_regularised_loss_and_no_rival_has():
+    assert [regularized(family) for family in FAMILIES] == list(LOSSES[6:])
+    assert [row.twin for row in TABLE1] == list(LOSSES[6:])
+    assert {row.twin for row in RIVALS} == {None}
+    for name in ("renwj", "flo"):
+        with pytest.raises(ValueError, match=f"^loss: '{name}' has no regularised loss"):
+            regularized(name)

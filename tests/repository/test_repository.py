@@ -129,15 +129,27 @@ def test_a_corrupted_verdict_is_found(tmp_path):
     assert len(disagreements(path, tmp_path / "ledger.json")) == 1
 
 
-@pytest.mark.parametrize("mutation", ["- penalty", "+ penalty"])
-def test_a_broken_penalty_is_found(mutation, tmp_path):
-    """The sign of the penalty flipped: the tests of the losses fail, and only then."""
-    source = (ROOT / "remi_lib" / "losses.py").read_text(encoding="utf-8")
-    place = "terms.objective - penalty"
+@pytest.mark.parametrize(
+    ("module", "place", "mutation"),
+    [
+        ("losses", "terms.objective - penalty", None),
+        ("losses", "terms.objective - penalty", "terms.objective + penalty"),
+        ("bounds", "mi = joint_term - product_term", "mi = joint_term + product_term"),
+        ("bounds", "scores.log_mean_exp() - 1", "scores.log_mean_exp() + 1"),
+        (
+            "bounds",
+            "joint, product, product, mi, joint - product",
+            "joint, product, product, mi, joint",
+        ),
+    ],
+)
+def test_a_flipped_sign_is_found(module, place, mutation, tmp_path):
+    """One sign of a loss or a bound changed: the tests of the losses fail, and only then."""
+    source = (ROOT / "remi_lib" / f"{module}.py").read_text(encoding="utf-8")
     assert source.count(place) == 1
     package = tmp_path / "remi_lib"
     shutil.copytree(ROOT / "remi_lib", package, ignore=shutil.ignore_patterns("__pycache__"))
-    (package / "losses.py").write_text(source.replace(place, f"terms.objective {mutation}"))
+    (package / f"{module}.py").write_text(source.replace(place, mutation or place))
     copied = tmp_path / "test_losses.py"
     copied.write_text((ROOT / "tests" / "core" / "test_losses.py").read_text(encoding="utf-8"))
     done = subprocess.run(
@@ -147,4 +159,4 @@ def test_a_broken_penalty_is_found(mutation, tmp_path):
         capture_output=True,
         text=True,
     )
-    assert (done.returncode != 0) is mutation.startswith("+"), done.stdout[-2000:]
+    assert (done.returncode != 0) is (mutation is not None), done.stdout[-2000:]
