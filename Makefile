@@ -70,12 +70,11 @@ $(REPORT): notebooks/11_report.ipynb params/$(PROFILE)/11_report.yaml $(DONE) \
 	@echo "11_report ($(PROFILE))"
 	@$(PY) -m remi_lib.experiments run 11_report --profile $(PROFILE)
 
-html: $(PAGES) ## notebooks as web pages in figures/<profile>/html, docstrings in figures/reference
+html: $(PAGES) ## notebooks as web pages in figures/<profile>/html
 
 $(PAGES): $(DONE) $(REPORT) remi_lib/replication/pages.py $(wildcard remi_lib/data/pages/*)
 	@echo "pages ($(PROFILE))"
 	@$(PY) -m remi_lib.experiments pages --profile $(PROFILE)
-	@$(PY) -m remi_lib.replication.reference
 	@touch $@
 
 # What came out, beside what is committed; it reports and never fails.
@@ -122,8 +121,9 @@ refresh: all ## copy the executed notebooks into notebooks/ and the results into
 lint: $(STAMP) ## ruff and mypy
 	$(VENV)/bin/ruff check -q . && $(VENV)/bin/ruff format -q --check . && $(VENV)/bin/mypy remi_lib
 
-reference: $(STAMP) ## API reference from the docstrings into figures/reference
-	$(PY) -m remi_lib.replication.reference
+API = $(shell find remi_lib -name "[a-z]*.py" -o -name __init__.py | sed 's/\.py$$//; s/\/__init__$$//; s/\//./g')
+reference: $(STAMP) ## API reference from the docstrings into build/api
+	$(PY) -m pdoc -d google --no-search --no-show-source -o build/api $(API)
 
 # Other people's estimators: one beside the library, one that needs older versions in a place of
 # its own.  Nothing else in the project needs them.

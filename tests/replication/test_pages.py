@@ -14,7 +14,6 @@ from remi_lib.replication.pages import compose, linked, markdown, mathml, page, 
 from tests.browser import CHROMIUM, browser
 from tests.conftest import REFERENCE as COMMITTED
 
-REFERENCE = "../../reference/index.html"
 FIGURES = COMMITTED / "figures" / "cpu"
 NOTEBOOKS = sorted((COMMITTED / "notebooks").glob("[0-9]*.ipynb"))
 PIXEL = (
@@ -73,8 +72,6 @@ def broken(own: str, soups: dict[str, BeautifulSoup], files: set[str]) -> list[s
             continue
         file, _, anchor = href.partition("#")
         target = file or own
-        if target == REFERENCE:  # a sibling of the site; test_reference looks inside
-            continue
         if target not in files or (anchor and not soups[target].find(id=anchor)):
             missing.append(href)
     return missing
