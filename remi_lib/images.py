@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from remi_lib import image_folders
 from remi_lib.paths import data_dir
 
 
@@ -110,6 +111,25 @@ class ImageSet:
     classes: int
     peak: int = 255
     stand_in_for: str | None = None
+    source: str = ""  # what was read, "JPEG copy": a copy that is not the published archive
+    checksum: str = ""  # sha256 of the decoded copy
+
+    @property
+    def printed(self) -> str:
+        """The name with what was read: "CIFAR-10 (JPEG copy)"."""
+        name = PRINTED.get(self.name, self.name)
+        return f"{name} ({self.source})" if self.source else name
+
+    def about(self) -> dict[str, str | int | float]:
+        """What was read, as plain data to be kept with results."""
+        return {
+            "name": self.printed,
+            "train": len(self.train_y),
+            "test": len(self.test_y),
+            "classes": self.classes,
+            "entropy": round(self.entropy, 6),
+            "checksum": self.checksum,
+        }
 
     @property
     def entropy(self) -> float:
@@ -131,22 +151,33 @@ class ImageSet:
         return x / (self.peak / 2) - 1
 
 
-IMAGE_SETS = ("digits", "cifar10", "cifar100", "mnist")
+PRINTED = {
+    "digits": "scikit-learn's digits",
+    "cifar10": "CIFAR-10",
+    "cifar10_10k": "CIFAR-10, 10,000 training images",
+    "cifar100": "CIFAR-100",
+    "mnist": "MNIST",
+    "tinyimagenet": "Tiny ImageNet",
+}
+IMAGE_SETS = tuple(PRINTED)
+PARTS = {"cifar10_10k": ("cifar10", 1000)}  # of which set, and how many images of each class
 
 
 @cache
 def load_images(name: str, root: Path | None = None) -> ImageSet:
     """An image set by name, read once per process, from ``root`` (:func:`data_dir` if None).
 
-    CIFAR's files are verified by checksum before they are read, MNIST's archives before they are
-    unpacked.
+    Folders ``<root>/<name>/train/<class>/*`` of PNG or JPEG files are taken where they are, else
+    torchvision's archives.  CIFAR's archives are verified by checksum before they are read,
+    MNIST's before they are unpacked; folders are counted (:mod:`remi_lib.image_folders`).
 
     ``digits`` ships with scikit-learn: 1797 real 8 x 8 images of 10 classes, split 1437/360 once
     and for all, stratified.  It stands in for CIFAR-10 where CIFAR-10 cannot be had.
+    ``cifar10_10k`` is CIFAR-10 with the first 1000 training images of each class.
 
     Raises:
         ValueError: the name is none of :data:`IMAGE_SETS`.
-        FileNotFoundError: the archive is missing, truncated or altered; it is left as it is.
+        FileNotFoundError: the set is missing, truncated or altered; it is left as it is.
     """
     if name == "digits":
         return _digits()
@@ -154,7 +185,32 @@ def load_images(name: str, root: Path | None = None) -> ImageSet:
         raise ValueError(
             f"dataset: no data set is called {name!r}; allowed: {', '.join(IMAGE_SETS)}"
         )
-    return _torchvision(name, Path(root or data_dir()))
+    if name in PARTS:
+        whole, each = PARTS[name]
+        return _part(load_images(whole, root), name, each)
+    where = Path(root or data_dir())
+    folder = image_folders.find(name, where)
+    return _torchvision(name, where) if folder is None else _folders(name, folder)
+
+
+def _folders(name: str, folder: Path) -> ImageSet:
+    found = image_folders.read(name, folder)
+    x, y = (
+        [torch.from_numpy(a) for a in pair]
+        for pair in ((found.train_x, found.test_x), (found.train_y, found.test_y))
+    )
+    classes = image_folders.LAYOUTS[name].classes
+    source = f"{found.kind} copy"
+    checksum = found.checksum
+    return ImageSet(name, x[0], y[0], x[1], y[1], classes, source=source, checksum=checksum)
+
+
+def _part(whole: ImageSet, name: str, each: int) -> ImageSet:
+    """The first ``each`` training images of every class, and the whole test split."""
+    labels = whole.train_y
+    order = [(labels == c).nonzero().flatten()[:each] for c in range(whole.classes)]
+    kept = torch.cat(order)
+    return replace(whole, name=name, train_x=whole.train_x[kept], train_y=labels[kept])
 
 
 def _digits() -> ImageSet:
@@ -176,6 +232,10 @@ def _torchvision(name: str, root: Path) -> ImageSet:
     from remi_lib._torchvision import datasets
 
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "mnist": datasets.MNIST}
+    if name not in kind:
+        raise FileNotFoundError(
+            f"dataset: {name} is missing; unpack it to {root / name}, as train/<class>/ and val/<class>/"
+        )
     try:
         parts = [kind[name](str(root), train=train) for train in (True, False)]
         if name == "mnist":
@@ -210,5 +270,6 @@ def _advice(name: str, kind, root: Path, error: Exception) -> str:
         )
     return (
         f"dataset: {name} is missing, truncated or altered in {where}: {error}. "
-        f"Run `make data`, or place by hand {files} in {where}. Nothing was changed there."
+        f"Run `make data`, or place by hand {files} in {where}, or image folders in "
+        f"{root / name}/train/<class>/. Nothing was changed there."
     )
