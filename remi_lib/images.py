@@ -234,7 +234,7 @@ def _torchvision(name: str, root: Path) -> ImageSet:
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "mnist": datasets.MNIST}
     if name not in kind:
         raise FileNotFoundError(
-            f"dataset: {name} is missing; unpack it to {root / name}, as train/<class>/ and val/<class>/"
+            f"dataset: {name} is missing; unpack train/<class>/ and val/<class>/ to {root / name}"
         )
     try:
         parts = [kind[name](str(root), train=train) for train in (True, False)]
