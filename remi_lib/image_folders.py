@@ -135,14 +135,16 @@ def _decoded(splits: list[dict[str, list[Path]]], channels: int) -> Folders:
         labels = np.repeat(np.arange(len(files)), [len(own) for own in files.values()])
         arrays += [np.ascontiguousarray(images), labels]
     kinds = {SUFFIXES[p.suffix.lower()] for files in splits for own in files.values() for p in own}
-    return Folders(*arrays, " and ".join(sorted(kinds)), _checksum(arrays))
+    train_x, train_y, test_x, test_y = arrays
+    kind = " and ".join(sorted(kinds))
+    return Folders(train_x, train_y, test_x, test_y, kind, _checksum(arrays))
 
 
 def _checksum(arrays: list[np.ndarray]) -> str:
     key = hashlib.sha256()
     for array in arrays:
         key.update(str((array.shape, array.dtype)).encode())
-        key.update(np.ascontiguousarray(array))
+        key.update(np.ascontiguousarray(array).data)
     return key.hexdigest()
 
 
@@ -161,8 +163,9 @@ def _kept(path: Path) -> Folders | None:
     """What was decoded before; None if it is not there or no longer what it was."""
     try:
         with np.load(path) as stored:
-            parts = [stored[name] for name in Folders._fields[:4]]
+            train_x, train_y, test_x, test_y = (stored[name] for name in Folders._fields[:4])
             kind, checksum = str(stored["kind"]), str(stored["checksum"])
     except Exception:  # absent, truncated, or not an archive at all
         return None
-    return Folders(*parts, kind, checksum) if _checksum(parts) == checksum else None
+    same = _checksum([train_x, train_y, test_x, test_y]) == checksum
+    return Folders(train_x, train_y, test_x, test_y, kind, checksum) if same else None
