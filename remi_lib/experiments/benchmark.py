@@ -21,6 +21,7 @@ from remi_lib.evaluation import micro
 from remi_lib.experiments import published
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.plots import (
+    band,
     colour,
     name_of,
     original_and_regularised,
@@ -325,11 +326,9 @@ def training_curves(epochs: pd.DataFrame, truth: float, names: Sequence[str]) ->
     figure, axes = panels(len(names), columns=3, height=2.0, sharex=True, sharey=True)
     for ax, family in zip(axes, names, strict=True):
         for loss, style in ((family, "-"), ("re" + family, "--")):
-            grouped = epochs[epochs["loss"] == loss].groupby("epoch")["mi"]
-            low, high = grouped.min(), grouped.max()
-            ax.fill_between(low.index, low, high, color=colour(loss), alpha=0.2, lw=0)
-            ax.plot(grouped.median(), style, color=colour(loss), lw=1.5)
-            if not np.isfinite(grouped.median()).any():
+            runs = epochs[epochs["loss"] == loss]
+            band(ax, runs, "mi", colour(loss), title(loss), style, x="epoch", percent=100)
+            if not np.isfinite(runs["mi"]).any():
                 ax.text(0.97, 0.1, f"{title(loss)} diverged", transform=ax.transAxes, ha="right")
         reference(ax, truth)
         ax.set(ylim=(-0.2, 1.15 * truth), xlabel="epoch", ylabel="MI (nats)", title=title(family))

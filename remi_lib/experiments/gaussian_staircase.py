@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from remi_lib.experiments.plots import colour, panels, reference
+from remi_lib.experiments.plots import band, colour, panels, reference
 from remi_lib.intervals import difference
 from remi_lib.losses import FAMILIES, optimal_shift, split_name, title
 from remi_lib.streams import generator
@@ -151,10 +152,13 @@ def level_errors(table: pd.DataFrame, quantity: str = "rmse") -> Figure:
         for loss, ls in ((family, "-"), ("re" + family, "--")):
             for kind, hue in (("learned", colour(family)), ("oracle", "0.5")):
                 own = table[(table["loss"] == loss) & (table["kind"] == kind)]
-                grouped = own.groupby("true_mi")[quantity]
-                low, high = grouped.min(), grouped.max()
-                ax.fill_between(low.index, low, high, color=hue, alpha=0.15, lw=0)
-                ax.plot(grouped.mean(), ls, color=hue, marker="o", ms=3)
+                looks: dict[str, Any] = {
+                    "percent": 100,
+                    "estimator": "mean",
+                    "marker": "o",
+                    "ms": 3,
+                }
+                band(ax, own, quantity, hue, "", ls, x="true_mi", **looks)
         ax.set(title=title(family), xlabel="true MI (nats)", ylabel=f"{quantity.upper()} (nats)")
         ax.set_yscale("log")
         ax.label_outer()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -76,12 +77,30 @@ def lines(
 
 
 def band(
-    ax: Axes, frame: pd.DataFrame, column: str, colour: str, label: str, style: str = "-"
+    ax: Axes,
+    frame: pd.DataFrame,
+    column: str,
+    colour: str,
+    label: str,
+    style: str = "-",
+    *,
+    x: str = "step",
+    percent: float = 80,
+    estimator: str = "median",
+    **options: Any,
 ) -> None:
-    """Median over members at each step with the 10-90% band."""
-    quantiles = frame.groupby("step")[column].quantile([0.1, 0.5, 0.9]).unstack()
-    ax.fill_between(quantiles.index, quantiles[0.1], quantiles[0.9], color=colour, alpha=0.2, lw=0)
-    ax.plot(quantiles.index, quantiles[0.5], color=colour, lw=1.5, ls=style, label=label)
+    """Median (or mean) over runs at each ``x`` with the middle ``percent`` (100: the range).
+
+    Where a run has no finite number the curve would be one of the others: nothing is drawn.
+    """
+    whole = np.isfinite(frame[column].astype(float)).groupby(frame[x]).transform("all")
+    looks: dict[str, Any] = {"color": colour, "ls": style, "lw": 1.5, **options, "label": label}
+    if not whole.any():
+        ax.plot([], [], **looks)  # the legend names it all the same
+        return
+    middle: dict[str, Any] = {"estimator": estimator, "errorbar": ("pi", percent)}
+    middle["err_kws"] = {"alpha": 0.2, "lw": 0}
+    sns.lineplot(frame[whole], x=x, y=column, ax=ax, legend=False, **middle, **looks)
 
 
 def reference(ax: Axes, value: float, label: str | None = None, **options) -> None:
@@ -158,9 +177,9 @@ def original_and_regularised(figure: Figure) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
 
 
-def reference_x(ax: Axes, value: float, label: str | None = None) -> None:
+def reference_x(ax: Axes, value: float, label: str | None = None, **options: Any) -> None:
     """A vertical line for a known value."""
-    ax.axvline(value, color="black", lw=0.9, ls=":", label=label)
+    ax.axvline(value, **{"color": "black", "lw": 0.9, "ls": ":", **options}, label=label)
 
 
 def scoreboard(counts: pd.DataFrame, hues: Mapping[str, str]) -> Figure:

@@ -40,7 +40,7 @@ def test_verdict_follows_the_interval(interval, estimate, verdict):
 def test_a_caveat_needs_its_reason(order, drift, said):
     """Theorem 6's macro-average: biased, and not by drift, if drift does nothing."""
     evidence = {"thm6.macro": 0.1, "thm6.macro-drift": drift}
-    ledger = Ledger("09_theorems", "cpu")
+    ledger = Ledger("13_samples_and_averages", "cpu")
     for claim, value in list(evidence.items())[::order]:
         ledger.judge(claim, Estimate(value, value, value))
     assert said in ledger.entries["thm6.macro"]["verdict"]

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from remi_lib.experiments.plots import (
     WIDTH,
+    band,
     colour,
     lines,
     panels,
@@ -89,9 +90,10 @@ def fig9_seeds(curves: pd.DataFrame, truth: float, names: Mapping[str, str]) -> 
         own = curves[curves["benchmark"] == benchmark]
         for loss, label in names.items():
             runs = own[own["loss"] == loss]
+            style = "--" if split_name(loss)[1] else "-"
             if loss in ("mine", "remine"):
-                _range(left, runs, "log_partition", loss, label)
-            _range(right, runs, "mi", loss, label)
+                band(left, runs, "log_partition", colour(loss), label, style, percent=100)
+            band(right, runs, "mi", colour(loss), label, style, percent=100)
         left.set(ylabel=r"$\log E_Q[e^T]$ (nats)", title=f"{benchmark.upper()}: drift")
         right.set(ylabel="MI (nats)", title=f"{benchmark.upper()}: estimate")
         right.set_ylim(min(-1.0, -0.1 * truth), 1.1 * truth)
@@ -108,12 +110,3 @@ def fig9_seeds(curves: pd.DataFrame, truth: float, names: Mapping[str, str]) -> 
     handles.append(mpl.lines.Line2D([], [], color="black", lw=0.9, ls=":"))
     figure.legend(handles, [*shown, "H(Y)"], loc="outside lower center", ncols=len(shown) + 1)
     return figure
-
-
-def _range(ax: Axes, frame: pd.DataFrame, column: str, loss: str, label: str) -> None:
-    """Median over seeds with the range, dashed for a regularised loss; nothing if not finite."""
-    grouped = frame.groupby("step")[column]
-    low, middle, high = grouped.min(), grouped.median(), grouped.max()
-    style = "--" if split_name(loss)[1] else "-"
-    ax.fill_between(low.index, low, high, color=colour(loss), alpha=0.2, lw=0)
-    ax.plot(middle.where(np.isfinite(middle)), style, color=colour(loss), lw=1.5, label=label)

@@ -144,3 +144,15 @@ def reading_error(symbols: int, sizes: Iterable[int], floor: float = 0.01) -> pd
         bias = found.mean - found.limit
         rows.append([symbols, n, bias, math.sqrt(found.variance + bias**2)])
     return pd.DataFrame(rows, columns=["symbols", "n", "bias", "rms"])
+
+
+def averages_by_name(
+    terms: pd.DataFrame, windows: Sequence[int], weight: float, symbols: int, batch: int
+) -> pd.DataFrame:
+    """:func:`averages` of MINE and of ReMINE at each lambda, with the printed ``name`` of each."""
+    tables = []
+    for (loss, own), part in terms.groupby(["loss", "weight"], sort=False):
+        if loss == "remine" or own == weight:  # MINE has no lambda: one of its copies is enough
+            name = "MINE" if loss == "mine" else f"ReMINE, $\\lambda={own:g}$"
+            tables.append(averages(part, windows, symbols, batch).assign(name=name))
+    return pd.concat(tables, ignore_index=True)

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from remi_lib.experiments.theorems.finite import Problem
+from remi_lib.experiments.theorems.finite import Problem, one_hot_problem
 from remi_lib.losses import Terms, dv, nwj
 from remi_lib.scores import Scores
 from remi_lib.streams import generator
@@ -185,3 +185,13 @@ def shift_gap(problems: Problem, shifts: Sequence[float]) -> float:
     constants = torch.as_tensor(shifts, dtype=torch.float64).view(-1, 1, 1, 1)
     value = dv(problems.scores(problems.log_ratio() + constants)).mi
     return (value - problems.kl()).abs().max().item()
+
+
+def one_hot_ascent(dual: Dual, steps: int, symbols: int = 16) -> pd.DataFrame:
+    """:func:`ascend` by plain gradient steps on the one-hot problem, where nothing attains KL.
+
+    A row every 5 steps: ``step, value, log_partition, off_max`` and ``gap`` = KL - value, nats.
+    """
+    problem = one_hot_problem(symbols)
+    _, climb = ascend(dual, problem, steps, lr=1.0, optimizer="sgd", every=5)
+    return climb.assign(gap=problem.kl().item() - climb["value"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -134,3 +134,35 @@ def batch_reading(law: pd.DataFrame) -> BatchReading:
     mean = float((share * some["reading"]).sum())
     variance = float((share * (some["reading"] - mean) ** 2).sum())
     return BatchReading(mean, math.sqrt(variance), float(1 - some["probability"].sum()))
+
+
+def labelled_sets(sets: Mapping[str, Tensor]) -> pd.DataFrame:
+    """H(Y) and the KL of four pairs of measures, a row per labelled set (nats).
+
+    "theorem 7" and "theorem 8" are the theorems' pairs, "SLB pairs" and "CLB pairs" those that
+    the benchmark's code compares.
+    """
+    problems = {
+        "theorem 7": supervised_problem,
+        "theorem 8": contrastive_problem,
+        "SLB pairs": benchmark_supervised_problem,
+        "CLB pairs": benchmark_contrastive_problem,
+    }
+    rows = {
+        name: {"entropy": entropy(labels)}
+        | {key: problem(labels).kl().item() for key, problem in problems.items()}
+        for name, labels in sets.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("set")
+
+
+def batch_table(settings: Mapping[str, tuple[Sequence[int], int]]) -> pd.DataFrame:
+    """What a perfect critic reads of (class counts, batch size): all pairs, and over batches."""
+    rows = {}
+    for name, (counts, batch) in settings.items():
+        reading = batch_reading(batch_law(counts, batch))
+        rows[name, batch] = [pair_information(counts), *reading]
+    columns = ["all pairs", "mean per batch", "SD over batches", "P(J = 0)"]
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    frame.index = pd.MultiIndex.from_tuples(frame.index, names=["class counts of", "batch"])
+    return frame

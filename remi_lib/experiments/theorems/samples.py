@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from remi_lib.experiments.theorems.finite import Problem, sample
-from remi_lib.losses import Loss
+from remi_lib.losses import Loss, make_loss, title
 from remi_lib.scores import cells
 from remi_lib.streams import generator
 
@@ -192,3 +192,64 @@ def two_cells(bound: float, target: float) -> Problem:
         torch.full((1, 2), 0.5, dtype=torch.float64),
         torch.tensor([[rare, 1 - rare]], dtype=torch.float64),
     )
+
+
+def channel_estimates(
+    channel: Problem, classes: Iterable[tuple[str, float]], sizes: Sequence[int], draws: int
+) -> pd.DataFrame:
+    """Theorem 2 on a channel for pairs (loss, M): the estimates over tables with |T| <= M.
+
+    Columns ``critics`` (their printed name), ``n, draw, estimate`` and ``supremum``, the limit of
+    the class (nats).
+    """
+    tables = []
+    for name, bound in classes:
+        loss = make_loss(name, weight=0.1, tau=math.inf)
+        found = estimates(channel, loss, -bound, bound, sizes, draws)
+        limit = supremum(channel, loss, -bound, bound).item()
+        tables.append(found.assign(critics=critics_name(name, bound), supremum=limit))
+    return pd.concat(tables, ignore_index=True)
+
+
+def critics_name(loss: str, bound: float) -> str:
+    """The printed name of a class of tables: the loss and its bound on \\|T\\|."""
+    return f"{title(loss)}, $|T|\\leq {bound:g}$"
+
+
+def last_errors(frame: pd.DataFrame, critics: str, truth: float) -> np.ndarray:
+    """Errors of a class's estimates at the largest sample size, a value per draw (nats)."""
+    rows = frame[frame["critics"] == critics]
+    return (rows.loc[rows["n"] == rows["n"].max(), "estimate"] - truth).to_numpy()
+
+
+def needed_on_channel(
+    channel: Problem, epsilons: Iterable[float], draws: int, delta: float = 0.05
+) -> pd.DataFrame:
+    """Samples needed and the bound's number, for ReMINE and ReNWJ over 8 x 8 tables with M = 8."""
+    rows = []
+    for name, shift in (("remine", 0.0), ("renwj", 1.0)):
+        loss, critics = make_loss(name, tau=math.inf), Class(64, 8.0, shift)
+        for epsilon in epsilons:
+            n = samples_needed(channel, loss, critics, epsilon, delta, draws)
+            rows.append([title(name), epsilon, n, critics.samples(epsilon, delta)])
+    return pd.DataFrame(rows, columns=["loss", "epsilon", "needed", "bound"])
+
+
+def needed_on_two_cells(
+    bounds: Iterable[int], draws: int, epsilon: float = 0.3, delta: float = 0.05
+) -> pd.DataFrame:
+    """:func:`two_cells` over M for ReMINE with C = log 2 - M and with C = 0.
+
+    Columns ``M, C, MI`` (nats), ``needed`` and ``bound`` (samples), and ``failed``, the share of
+    samples of the bound's size that miss by more than epsilon.
+    """
+    rows = []
+    for bound in bounds:
+        for name, target in (("log 2 - M", math.log(2) - bound), ("0", 0.0)):
+            critics, pair = Class(2, float(bound)), two_cells(bound, target)
+            loss = make_loss("remine", weight=1.0, target=target)
+            n = samples_needed(pair, loss, critics, epsilon, delta, draws)
+            enough = critics.samples(epsilon, delta)
+            failed = failures(pair, loss, critics, enough, epsilon, draws).mean()
+            rows.append([bound, name, pair.kl().item(), n, enough, failed])
+    return pd.DataFrame(rows, columns=["M", "C", "MI", "needed", "bound", "failed"])
