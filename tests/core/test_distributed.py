@@ -18,7 +18,7 @@ from torch import distributed, multiprocessing
 from remi_lib import make_loss
 from remi_lib.critics import ImageCritic, ResNet18, StackedConvNet
 from remi_lib.distributed import World, gather, joined, parallel, share, world
-from remi_lib.experiments.imagenet.longrun import Means, _checkpoint, finish, write_job
+from remi_lib.experiments.imagenet.longrun import Resources, _checkpoint, finish, write_job
 from remi_lib.experiments.imagenet.textures import Textures, write_tree
 from remi_lib.experiments.imagenet.trees import open_tree
 from remi_lib.replication.store import read_tables
@@ -151,10 +151,10 @@ def test_torchrun_carries_a_run_through_a_kill(tree, tmp_path, monkeypatch):
     the pair table was the whole batch's all along."""
     monkeypatch.setenv("REMI_CACHE", str(tmp_path / "two"))
     run = run_of("clb", ("mine", "nwj"), epochs=60)
-    means = Means("cpu", processes=2, minutes=0)
+    resources = Resources("cpu", processes=2, minutes=0)
     checkpoint = _checkpoint(run.folder(tree))
     job = Path(tmp_path / "job.json")
-    write_job(job, run, tree, means)
+    write_job(job, run, tree, resources)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", "-m", "remi_lib.experiments.imagenet.longrun", str(job)]
     process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
@@ -165,9 +165,9 @@ def test_torchrun_carries_a_run_through_a_kill(tree, tmp_path, monkeypatch):
     process.wait()
     assert 0 < torch.load(checkpoint, weights_only=True)["state"]["step"] < 300
     assert read_tables(run.folder(tree)) is None
-    two = finish([run], tree, means)
+    two = finish([run], tree, resources)
     monkeypatch.setenv("REMI_CACHE", str(tmp_path / "one"))
-    one = finish([run], tree, Means("cpu"))
+    one = finish([run], tree, Resources("cpu"))
     for table in (one.batches, two.batches):
         for _, member in table.groupby("member"):
             assert member["step"].tolist() == list(range(300))

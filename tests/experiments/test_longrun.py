@@ -20,18 +20,10 @@ import torch
 from PIL import Image
 
 from remi_lib import LOSSES, class_pairs, make_loss, same_label_pairs
-from remi_lib.experiments.imagenet import longrun
-from remi_lib.experiments.imagenet.longrun import (
-    LongRun,
-    Means,
-    Trainer,
-    execute,
-    finish,
-    read_job,
-    train,
-    write_job,
-)
+from remi_lib.experiments.imagenet import evaluation, longrun, training, trees
+from remi_lib.experiments.imagenet.longrun import Resources, execute, finish, read_job, write_job
 from remi_lib.experiments.imagenet.textures import Textures, write_tree
+from remi_lib.experiments.imagenet.training import LongRun, Trainer, train
 from remi_lib.experiments.imagenet.trees import Tree, open_tree
 from remi_lib.replication.store import read_tables
 from remi_lib.tasks import ImageTask, Member
@@ -64,10 +56,10 @@ def test_statistics_are_those_of_a_plain_loop(tree, benchmark):
         images.append(torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1))
         labels.append(tree.train.labels[i])
     x, y = torch.stack(images).float() / 127.5 - 1, torch.stack(labels)
-    critic = longrun.critic_of(run.task, run.members, tree.image_set(8))
+    critic = training.critic_of(run.task, run.members, tree.image_set(8))
     adam = torch.optim.Adam(critic.parameters(), lr=5e-3)
     loss, seen = make_loss("remine", 0.1), []
-    for keys in longrun.Batches(60, 12, 10, seed=0):
+    for keys in trees.Batches(60, 12, 10, seed=0):
         chosen = torch.tensor([number for _, number in keys])
         make = class_pairs if benchmark == "slb" else same_label_pairs
         bound = loss(make(critic(x[chosen])[0], y[chosen]))
@@ -97,7 +89,7 @@ def test_results_do_not_depend_on_workers_or_on_repetition(tree, tmp_path, monke
     found = []
     for i, workers in enumerate((0, 2)):
         monkeypatch.setenv("REMI_CACHE", str(tmp_path / str(i)))
-        found.append(finish([run], tree, Means("cpu", workers)))
+        found.append(finish([run], tree, Resources("cpu", workers)))
     pd.testing.assert_frame_equal(found[0].batches, found[1].batches)
     drop = {"columns": "seconds"}
     pd.testing.assert_frame_equal(found[0].summary.drop(**drop), found[1].summary.drop(**drop))
@@ -105,9 +97,9 @@ def test_results_do_not_depend_on_workers_or_on_repetition(tree, tmp_path, monke
 
 def test_finished_runs_come_from_the_cache(tree, capsys, monkeypatch):
     runs = [run_of("slb", ("mine",)), run_of("clb", ("mine",))]
-    first = finish(runs, tree, Means("cpu"), at_once=2)
+    first = finish(runs, tree, Resources("cpu"), at_once=2)
     monkeypatch.setattr(longrun, "train", None)
-    again = finish([*runs, runs[0]], tree, Means("cpu"))
+    again = finish([*runs, runs[0]], tree, Resources("cpu"))
     assert "2 runs, 2 from the cache" in capsys.readouterr().out
     pd.testing.assert_frame_equal(first.batches, again.batches)
     assert first.batches.groupby("run").size().tolist() == [15, 15]
@@ -119,9 +111,9 @@ import sys, torch
 torch.set_num_threads(1)
 from tests.experiments.test_longrun import run_of
 from remi_lib.experiments.imagenet.trees import open_tree
-from remi_lib.experiments.imagenet.longrun import Means, execute
+from remi_lib.experiments.imagenet.longrun import Resources, execute
 run = run_of("clb", epochs=80, schedule="cosine", augment="crop")
-execute(run, open_tree("textures", sys.argv[1]), Means("cpu", workers=1, minutes=0))
+execute(run, open_tree("textures", sys.argv[1]), Resources("cpu", workers=1, minutes=0))
 """
 
 
@@ -153,7 +145,7 @@ def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(tree, tmp_path, monk
     assert steps == sorted(set(steps)), steps  # every start went on from the last
     killed = read_tables(folder)
     monkeypatch.setenv("REMI_CACHE", str(tmp_path / "undisturbed"))
-    calm = finish([run], tree, Means("cpu"))
+    calm = finish([run], tree, Resources("cpu"))
     for table in (killed["batches"], calm.batches):
         for _, member in table.groupby("member"):
             assert member["step"].tolist() == list(range(80 * 5))
@@ -170,7 +162,7 @@ def test_a_run_takes_up_its_checkpoint(tree, tmp_path, capsys):
     run = run_of("slb", ("mine", "nwj"), epochs=9, schedule="cosine")
     path = tmp_path / "state.pt"
     whole = train(run, tree, CPU)
-    feed, count = longrun.feed, iter(range(10**6))
+    feed, count = training.feed, iter(range(10**6))
 
     def failing(*arguments):
         for batch in feed(*arguments):
@@ -178,12 +170,12 @@ def test_a_run_takes_up_its_checkpoint(tree, tmp_path, capsys):
                 raise OSError("the disk is gone")
             yield batch
 
-    longrun.feed = failing
+    training.feed = failing
     try:
         with pytest.raises(OSError, match="the disk is gone"):
             train(run, tree, CPU, path, minutes=0)
     finally:
-        longrun.feed = feed
+        training.feed = feed
     rest = train(run, tree, CPU, path, minutes=0)
     assert "slb 2 losses, seed 0: goes on at step 20 of 45" in capsys.readouterr().out
     for a, b in zip(whole.critic.parameters(), rest.critic.parameters(), strict=True):
@@ -201,32 +193,32 @@ def test_what_a_killed_writer_left_is_swept_away_and_garbage_is_not_trusted(tree
     leftover = checkpoint.parent / ".state-abc.pt"
     leftover.write_bytes(b"half a checkpo")
     checkpoint.write_bytes(b"garbage")
-    execute(run, tree, Means("cpu"))
+    execute(run, tree, Resources("cpu"))
     assert "checkpoint unreadable" in capsys.readouterr().out
     assert not leftover.exists()
     assert read_tables(run.folder(tree)) is not None
 
 
 def test_divergence_is_reported_when_it_happens(tree, monkeypatch):
-    told, looks = [], []
-    monkeypatch.setattr(longrun, "say", told.append)
-    see = longrun.Watch.see
+    said, looks = [], []
+    monkeypatch.setattr(training, "say", said.append)
+    see = training.Watch.see
 
     def seen(watch, block, start):
         see(watch, block, start)
-        looks.append((start, len(told)))
+        looks.append((start, len(said)))
 
-    monkeypatch.setattr(longrun.Watch, "see", seen)
+    monkeypatch.setattr(training.Watch, "see", seen)
     run = run_of("clb", ("mine", "nwj"), epochs=20)
     train(replace(run, task=replace(run.task, width=512)), tree, CPU)
-    assert told == ["clb NWJ, seed 0: not finite from step 0 on (product_term)"]
-    assert looks == [(start, 1) for start in range(0, 100, 20)]  # told at the first look
+    assert said == ["clb NWJ, seed 0: not finite from step 0 on (product_term)"]
+    assert looks == [(start, 1) for start in range(0, 100, 20)]  # said at the first look
 
 
 def test_when_everyone_is_lost_the_run_ends_and_reads_nan(tree):
     run = replace(run_of("clb", ("nwj",), epochs=30), lr=1e4)
     run = replace(run, task=replace(run.task, width=512))
-    found = finish([run], tree, Means("cpu"))
+    found = finish([run], tree, Resources("cpu"))
     row = found.summary.iloc[0]
     assert row["diverged_step"] == 0
     assert row["first_term"] == "product_term"
@@ -237,16 +229,16 @@ def test_when_everyone_is_lost_the_run_ends_and_reads_nan(tree):
 
 
 def test_a_member_that_recovers_is_taken_back(monkeypatch, tree):
-    told = []
-    monkeypatch.setattr(longrun, "say", told.append)
+    said = []
+    monkeypatch.setattr(training, "say", said.append)
     trainer = Trainer(run_of("slb", ("mine",)), tree, CPU)
     trainer.state.names = ["joint_term", "product_term", "penalty", "mi"]
-    watch, fine = longrun.Watch(trainer), torch.zeros(20, 1, 4)
+    watch, fine = training.Watch(trainer), torch.zeros(20, 1, 4)
     bad = fine.clone()
     bad[15:, 0, 1] = math.inf
     for i, block in enumerate((fine, bad, fine)):
         watch.see(block, 20 * i)
-    assert told == [
+    assert said == [
         "slb MINE, seed 0: not finite from step 35 on (product_term)",
         "slb MINE, seed 0: finite again by step 59",
     ]
@@ -258,7 +250,7 @@ def test_unreadable_files_are_counted_in_the_result(tmp_path):
         path = tmp_path / "tree" / split / "fire_zigzag" / "0001.jpg"
         path.write_bytes(path.read_bytes()[:300])
     tree = open_tree("folder", tmp_path / "tree")
-    found = finish([run_of("clb", ("mine",), batch=5)], tree, Means("cpu"))
+    found = finish([run_of("clb", ("mine",), batch=5)], tree, Resources("cpu"))
     assert found.unreadable["file"].unique().tolist() == ["fire_zigzag/0001.jpg"]
     assert found.summary["unreadable"].tolist() == [1]
     assert found.summary["images"].tolist() == [45]  # nothing else was lost
@@ -267,9 +259,9 @@ def test_unreadable_files_are_counted_in_the_result(tmp_path):
 @pytest.mark.parametrize("benchmark", ["slb", "clb"])
 def test_evaluation_is_a_plain_loops(tree, benchmark):
     trainer = train(run_of(benchmark, ("mine", "infonce")), tree, CPU)
-    found = longrun.evaluate(trainer)
+    found = evaluation.evaluate(trainer)
     (train_out, train_y), (out, y) = (
-        longrun._outputs(trainer, split, 0, None) for split in (tree.train, tree.val)
+        evaluation._outputs(trainer, split, 0, None) for split in (tree.train, tree.val)
     )
     for member in range(2):
         right = 0
@@ -358,11 +350,11 @@ def test_scores_in_bf16_would_not_agree():
 
 def test_jobs_travel_as_files(tree, tmp_path):
     run = run_of("clb", ("mine", "renwj"), augment="crop")
-    write_job(tmp_path / "job.json", run, tree, Means("cpu", 3, 2, 0.5))
-    again, same, means = read_job(tmp_path / "job.json")
+    write_job(tmp_path / "job.json", run, tree, Resources("cpu", 3, 2, 0.5))
+    again, same, resources = read_job(tmp_path / "job.json")
     assert again == run
     assert again.folder(same) == run.folder(tree)
-    assert means == Means("cpu", 3, 2, 0.5)
+    assert resources == Resources("cpu", 3, 2, 0.5)
     json.loads((tmp_path / "job.json").read_text())
 
 

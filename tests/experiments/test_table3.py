@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from remi_lib.experiments.imagenet import figures, longrun, table3, throughput
-from remi_lib.experiments.imagenet.longrun import Means, Results
+from remi_lib.experiments.imagenet.longrun import Resources, Results
 from remi_lib.experiments.imagenet.textures import Textures
 from remi_lib.experiments.imagenet.trees import locate, open_tree
 from remi_lib.experiments.verdicts.imagenet import judge
@@ -154,7 +154,7 @@ def small_tree():
 def test_from_file_to_table_and_picture(small_tree):
     weights = {"slb": 0.1, "clb": 0.01}
     runs = table3.runs_of(table3.LOSSES3, seeds=2, weights=weights, **SETTINGS)
-    results = longrun.finish(runs, small_tree, Means("cpu"))
+    results = longrun.finish(runs, small_tree, Resources("cpu"))
     by_run = table3.per_run(results)
     assert by_run.loc[by_run["diverged_step"].notna(), "loss"].unique().tolist() == ["nwj"]
     batches = table3.batches_of(results)
@@ -212,13 +212,13 @@ def test_files_of_imagenets_size():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Means(workers=-1), "workers: -1 is not allowed; at least 0"),
-        (lambda: Means(processes=0), "processes: 0 is not allowed; at least 1"),
-        (lambda: Means(minutes=-1.0), "minutes: -1.0 is not allowed"),
+        (lambda: Resources(workers=-1), "workers: -1 is not allowed; at least 0"),
+        (lambda: Resources(processes=0), "processes: 0 is not allowed; at least 1"),
+        (lambda: Resources(minutes=-1.0), "minutes: -1.0 is not allowed"),
         (lambda: longrun.finish([], None, at_once=0), "at_once: 0 is not allowed"),
     ],
 )
-def test_bad_means_are_named(call, message):
+def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 

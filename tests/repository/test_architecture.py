@@ -27,7 +27,6 @@ CLIMBING = {
 }
 LONG_MODULES = {
     "experiments.findings",
-    "experiments.imagenet.longrun",
     "losses",
     "replication.pages",
     "tasks",

@@ -1,9 +1,4 @@
-"""One long training on a tree of pictures: checkpoints, progress, and no step lost or told twice.
-
-Everything a run knows is one checkpoint file that replaces the former in one move: networks,
-optimiser, schedule, random state, the step, and what every batch so far said.  Whatever kills
-the run, the next start goes on from there, and the statistics are those of a run that was never
-interrupted.
+"""Many long runs: each computed once, its processes started again when they die, results kept.
 
 ``torchrun ... -m remi_lib.experiments.imagenet.longrun FILE`` runs what :func:`write_job` wrote,
 on one host or several; :func:`finish` does so by itself on one.
@@ -12,139 +7,43 @@ on one host or several; :func:`finish` does so by itself on one.
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import joblib
-import numpy as np
 import pandas as pd
-import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from torch import Tensor, nn
 
 from remi_lib import distributed
-from remi_lib.critics import ImageCritic, ResNet18, StackedConvNet
-from remi_lib.devices import denormals_flushed, resolve_device
-from remi_lib.distributed import gather, share, world
-from remi_lib.evaluation import (
-    all_pairs_statistics,
-    batch_statistics,
-    class_accuracy,
-    neighbour_accuracy,
-)
+from remi_lib.devices import resolve_device
+from remi_lib.distributed import share, world
+from remi_lib.experiments.imagenet.evaluation import evaluate, result_tables
+from remi_lib.experiments.imagenet.training import LongRun, train
 from remi_lib.experiments.imagenet.trees import (
-    Batches,
-    InOrder,
-    Pictures,
-    Split,
     Tree,
-    Unreadable,
-    feed,
     open_tree,
 )
-from remi_lib.images import ImageSet
-from remi_lib.losses import stack, title
 from remi_lib.paths import cache_dir
-from remi_lib.progress import progress, say
+from remi_lib.progress import say
 from remi_lib.replication.store import (
-    Tables,
-    atomic,
-    config_key,
     locked,
     read_tables,
     write_json,
     write_tables,
 )
-from remi_lib.tasks import ImageTask, Member, clip_limits, member_config
-from remi_lib.training import all_lost, divergence
+from remi_lib.tasks import ImageTask, Member
 
 MODULE = "remi_lib.experiments.imagenet.longrun"  # also when it runs as __main__
 ATTEMPTS = 3  # to finish a run whose processes die
-FLUSH = 20  # steps between looks at what the device has recorded
-SCHEDULES: Mapping[str, Callable[[float], float]] = {
-    "constant": lambda done: 1.0,
-    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
-}
 
 
 @dataclass(frozen=True)
-class LongRun:
-    """One training with Adam on a tree; its members share the seed and every batch.
-
-    ``task``: benchmark, network, size and precision.  ``augment``: of the pictures, see
-    :func:`~remi_lib.experiments.imagenet.trees.picture_transform`.  ``schedule``: of the learning
-    rate, "constant" (the paper's) or "cosine".
-
-    Raises:
-        ValueError: members of different seeds or batch sizes, no epoch, an unknown schedule,
-            several members where the network trains one at a time, or half precision where it
-            has none.
-    """
-
-    task: ImageTask
-    members: tuple[Member, ...]
-    epochs: int
-    lr: float = 1e-3
-    augment: str = "resize"
-    schedule: str = "constant"
-
-    def __post_init__(self) -> None:
-        if len({(m.seed, m.batch) for m in self.members}) != 1:
-            raise ValueError("members: those of a run share one seed and one batch size")
-        if self.epochs < 1:
-            raise ValueError(f"epochs: {self.epochs} is not allowed; must be at least 1")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(
-                f"schedule: {self.schedule!r} is not allowed; one of {', '.join(SCHEDULES)}"
-            )
-        if self.task.net == "resnet18" and len(self.members) != 1:
-            raise ValueError("members: resnet18 trains one at a time")
-        if self.task.net == "convnet" and self.task.precision != "float32":
-            raise ValueError(
-                f"precision: {self.task.precision!r} is not allowed with the small network, whose "
-                "batch norm is float32; use float32, or net resnet18"
-            )
-        if self.task.size is None:
-            raise ValueError("size: None is not allowed; files differ in size, name one")
-
-    @property
-    def size(self) -> int:
-        assert self.task.size is not None
-        return self.task.size
-
-    @property
-    def seed(self) -> int:
-        return self.members[0].seed
-
-    @property
-    def batch(self) -> int:
-        return self.members[0].batch
-
-    @property
-    def name(self) -> str:
-        """What progress calls it: "clb nwj, seed 0"."""
-        losses = self.members[0].loss if len(self.members) == 1 else f"{len(self.members)} losses"
-        return f"{self.task.benchmark} {losses}, seed {self.seed}"
-
-    def config(self, tree: Tree) -> dict[str, Any]:
-        """The run on this tree as plain data, what its result is filed under."""
-        members = [member_config(m) for m in self.members]
-        return {**asdict(self), "members": members, "tree": tree.fingerprint}
-
-    def folder(self, tree: Tree) -> Path:
-        return cache_dir() / f"longrun-{config_key(self.config(tree), MODULE)}"
-
-
-@dataclass(frozen=True)
-class Means:
+class Resources:
     """How a run is carried out: its speed depends on it, its configuration does not.
 
     ``workers`` prepare batches, ``processes`` share each batch (one per GPU), ``minutes`` pass
@@ -166,310 +65,17 @@ class Means:
                 raise ValueError(f"{key}: {getattr(self, key)} is not allowed; at least {least}")
 
 
-@dataclass
-class State:
-    """What a checkpoint holds besides the networks; ``statistics`` (steps so far, M, names)."""
-
-    step: int = 0
-    seconds: float = 0.0
-    names: list[str] = field(default_factory=list)
-    statistics: list[Tensor] = field(default_factory=list)
-    unreadable: dict[str, str] = field(default_factory=dict)
-
-
-class HalfPrecision(nn.Module):
-    """A network in bfloat16 autocast, and nothing beyond it: what it feeds stays float32."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16):
-            return self.network(x)
-
-
-def critic_of(task: ImageTask, members: Sequence[Member], data: ImageSet) -> ImageCritic:
-    """The critic of a task on a tree: the network of each member, with a head in SLB.
-
-    In bfloat16 the encoder is; SLB's head makes scores, and scores are float32.
-    """
-    seeds = [m.seed for m in members]
-    size = data.train_x.shape[-1]
-    encoder: nn.Module = (
-        ResNet18(seeds) if task.net == "resnet18" else StackedConvNet(seeds, size, 3, task.width)
-    )
-    if task.precision == "bfloat16":
-        encoder = HalfPrecision(encoder)
-    outputs = data.classes if task.benchmark == "slb" else task.outputs
-    return ImageCritic(encoder, seeds, task.width, outputs, task.scale, task.temperature)
-
-
-class Trainer:
-    """A run under way: its networks, its optimiser, its state, and the file it is kept in."""
-
-    def __init__(self, run: LongRun, tree: Tree, device: torch.device) -> None:
-        self.run, self.tree, self.device = run, tree, device
-        self.data = tree.image_set(run.size)
-        self.per_epoch = len(tree.train) // run.batch
-        self.steps = run.epochs * self.per_epoch
-        self.critic = critic_of(run.task, run.members, self.data).to(device)
-        self.shared = distributed.parallel(self.critic, device)
-        self.loss = stack([m.make_loss() for m in run.members], device)
-        self.recorded = run.task.recorder(run.members, device)
-        self.update = torch.optim.Adam(
-            self.critic.parameters(), lr=run.lr, fused=device.type != "mps"
-        )
-        shape = SCHEDULES[run.schedule]
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.update, lambda step: shape(step / max(self.steps, 1))
-        )
-        self.state = State()
-
-    def outputs(self, images: Tensor, critic: nn.Module | None = None) -> Tensor:
-        """Logits or embeddings (M, B, .) of uint8 images, in float32."""
-        return (critic or self.critic)(self.data.normalized(images))
-
-    def step(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """One step of ascent on the whole batch, of which this process holds a share."""
-        outputs = gather(self.outputs(images, self.shared), dim=1)
-        scores = self.run.task.table(outputs, gather(labels).expand(outputs.shape[:2]))
-        bound = self.loss(scores)
-        self.update.zero_grad()
-        (-bound.objective).sum().backward()
-        self.update.step()
-        self.schedule.step()
-        with torch.no_grad():
-            seen = self.recorded(scores.detach(), bound)
-            return {name: x.detach().float() for name, x in seen.items()}
-
-    def save(self, path: Path) -> None:
-        """Everything, in one file that replaces the former one as a whole."""
-        rng = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            rng["cuda"] = torch.cuda.get_rng_state(self.device)
-        with atomic(path) as temporary:
-            torch.save(
-                {
-                    "critic": self.critic.state_dict(),
-                    "update": self.update.state_dict(),
-                    "schedule": self.schedule.state_dict(),
-                    "rng": rng,
-                    "state": asdict(self.state),
-                },
-                temporary,
-            )
-
-    def load(self, path: Path) -> bool:
-        """Go on from a checkpoint; False, which is said, if there is none that can be read."""
-        if not path.is_file():
-            return False
-        try:
-            found = torch.load(path, map_location=self.device, weights_only=True)
-            state = State(**found["state"])
-        except Exception as error:
-            say(f"{self.run.name}: checkpoint unreadable ({type(error).__name__}), from the start")
-            return False
-        self.critic.load_state_dict(found["critic"])
-        self.update.load_state_dict(found["update"])
-        self.schedule.load_state_dict(found["schedule"])
-        torch.set_rng_state(found["rng"]["cpu"].cpu())
-        if "cuda" in found["rng"] and self.device.type == "cuda":
-            torch.cuda.set_rng_state(found["rng"]["cuda"].cpu(), self.device)
-        self.state = state
-        self.state.statistics = [x.cpu() for x in state.statistics]
-        return True
-
-    def history(self, blocks: Sequence[Tensor], start: int = 0) -> pd.DataFrame:
-        """Recorded steps (n, M, names), the first being ``start``: a row per member and step."""
-        values = torch.cat(list(blocks)).double().numpy()
-        columns = self.state.names
-        frames = [
-            pd.DataFrame(values[:, i], columns=columns).assign(
-                member=i, loss=m.loss, seed=m.seed, step=range(start, start + len(values))
-            )
-            for i, m in enumerate(self.run.members)
-        ]
-        return pd.concat(frames, ignore_index=True)
-
-
-class Watch:
-    """Says so when a member stops being finite, at which step and in which term, and if it ends."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self.lost: set[int] = set()
-
-    def see(self, block: Tensor, start: int) -> None:
-        ends = divergence(self.trainer.history([block], start)).set_index("member")
-        run = self.trainer.run
-        for i, row in ends.iterrows():
-            member = f"{run.task.benchmark} {title(row['loss'])}, seed {run.seed}"
-            if pd.notna(row["step"]) and i not in self.lost:
-                self.lost.add(i)
-                say(f"{member}: not finite from step {row['step']:.0f} on ({row['first_term']})")
-            elif pd.isna(row["step"]) and i in self.lost:
-                self.lost.remove(i)
-                say(f"{member}: finite again by step {start + len(block) - 1}")
-
-
-@denormals_flushed()
-def train(
-    run: LongRun,
-    tree: Tree,
-    device: torch.device,
-    checkpoint: Path | None = None,
-    workers: int = 0,
-    minutes: float = 10.0,
-    label: str | None = None,
-) -> Trainer:
-    """Train a run to its end, from its checkpoint if there is one.
-
-    The bar shows images per second, the time left, and the two terms of one member after the
-    other.  Ends early when no member is finite any more; the rest of the statistics is NaN.
-    """
-    trainer = Trainer(run, tree, device)
-    first = world().rank == 0
-    if checkpoint is not None and trainer.load(checkpoint) and first:
-        say(f"{run.name}: goes on at step {trainer.state.step} of {trainer.steps}")
-    state, watch = trainer.state, Watch(trainer)
-    rows: list[Tensor] = []
-    saved = started = time.perf_counter()
-    pictures = Pictures(tree.train, run.size, run.augment, True, run.seed)
-    steps = state.step if _all_lost(state) else trainer.steps
-    order = Batches(len(pictures), run.batch, steps, run.seed, state.step, *world())
-    with progress(trainer.steps * run.batch, label if first else None, "img") as bar:
-        bar.unit_scale = True
-        bar.initial = bar.n = bar.last_print_n = state.step * run.batch
-        for batch in feed(pictures, order, workers, device):
-            seen = trainer.step(batch.images, batch.labels)
-            rows.append(torch.stack(list(seen.values()), -1))
-            state.names = list(seen)
-            state.unreadable |= dict(batch.unreadable)
-            state.step += 1
-            if state.step % FLUSH and state.step < steps:
-                continue
-            state.statistics.append(torch.stack(rows).cpu())
-            rows = []
-            known = share((_all_lost(state), state.unreadable))
-            over = all(lost for lost, _ in known)
-            state.unreadable = {k: v for _, files in known for k, v in files.items()}
-            if first:
-                watch.see(state.statistics[-1], state.step - len(state.statistics[-1]))
-            bar.set_postfix_str(_two_terms(trainer), refresh=False)
-            bar.update(state.step * run.batch - bar.n)
-            now = time.perf_counter()
-            due = over or state.step == steps or now - saved >= 60 * minutes
-            if checkpoint is not None and first and due:
-                state.seconds += now - started
-                saved = started = now
-                trainer.save(checkpoint)
-            if over:
-                break
-    state.seconds += time.perf_counter() - started
-    return trainer
-
-
-def _all_lost(state: State) -> bool:
-    """Whether no member's objective was finite in any batch since the last look."""
-    return bool(state.statistics) and all_lost(state.statistics[-1], state.names)
-
-
-def _two_terms(trainer: Trainer) -> str:
-    """The two terms of the last batch, of one member after the other."""
-    state, members = trainer.state, trainer.run.members
-    i = state.step // FLUSH % len(members)
-    first, second = (
-        state.statistics[-1][-1, i, state.names.index(name)].item()
-        for name in ("joint_term", "product_term")
-    )
-    return f"{title(members[i].loss)} {first:.3g} - {second:.3g}"
-
-
-@torch.no_grad()
-def evaluate(trainer: Trainer, workers: int = 0, label: str | None = None) -> pd.DataFrame:
-    """A row per member: accuracy and the sufficient statistics of all validation pairs.
-
-    Batch norm uses its running statistics.  SLB: largest logit.  CLB: the label of the training
-    picture with the largest inner product, which takes the embeddings of the training split.  A
-    member that is not finite has neither.
-    """
-    run, device = trainer.run, trainer.device
-    tau = clip_limits(run.members, device)
-    trainer.critic.eval()
-    out, labels = _outputs(trainer, trainer.tree.val, workers, label and f"{label}, validation")
-    if run.task.benchmark == "slb":
-        accuracy = class_accuracy(out, labels)
-        table = run.task.table(out, labels.expand(out.shape[:2]))
-        statistics = batch_statistics(table.clip(tau))
-    else:
-        bank, bank_labels = _outputs(
-            trainer, trainer.tree.train, workers, label and f"{label}, training set"
-        )
-        accuracy = neighbour_accuracy(out, labels, bank, bank_labels, block=256)
-        statistics = all_pairs_statistics(out, labels, tau)
-    finite = out.isfinite().all(-1).all(-1)
-    values = {"accuracy": accuracy, **{f"val_{k}": v for k, v in statistics._asdict().items()}}
-    return pd.DataFrame(
-        {k: torch.where(finite, v.double(), math.nan).cpu().numpy() for k, v in values.items()}
-    )
-
-
-def _outputs(
-    trainer: Trainer, split: Split, workers: int, label: str | None, chunk: int = 256
-) -> tuple[Tensor, Tensor]:
-    """Outputs (M, n, .) and labels (n,) of every readable picture of a split."""
-    run = trainer.run
-    pictures = Pictures(split, run.size, run.augment, False, run.seed)
-    outputs, labels = [], []
-    with progress(len(split), label, "img") as bar:
-        for batch in feed(pictures, InOrder(len(split), chunk), workers, trainer.device):
-            outputs.append(trainer.outputs(batch.images))
-            labels.append(batch.labels)
-            trainer.state.unreadable |= dict(batch.unreadable)
-            bar.update(len(batch.labels))
-    return torch.cat(outputs, 1), torch.cat(labels)
-
-
-def tables(trainer: Trainer, evaluation: pd.DataFrame) -> Tables:
-    """A finished run: ``batches`` (per member and step), ``summary`` (member), ``unreadable``."""
-    state, run = trainer.state, trainer.run
-    missing = torch.full((trainer.steps - state.step, *state.statistics[-1].shape[1:]), math.nan)
-    batches = trainer.history([*state.statistics, missing])
-    batches["epoch"] = batches["step"] // trainer.per_epoch
-    lost = divergence(batches).set_index("member")
-    last = batches[batches["epoch"] == run.epochs - 1].groupby("member")["mi"]
-    flat = (last.max() - last.min() < 1e-5) & last.apply(lambda x: bool(np.isfinite(x).all()))
-    summary = pd.DataFrame([asdict(m) for m in run.members]).assign(
-        benchmark=run.task.benchmark,
-        dataset=trainer.data.name,
-        epochs=run.epochs,
-        diverged_step=lost["step"].astype(float),
-        first_term=lost["first_term"].fillna(""),
-        frozen=flat,
-        images=state.step * run.batch,
-        seconds=state.seconds,
-        unreadable=len(state.unreadable),
-    )
-    files = pd.DataFrame(state.unreadable.items(), columns=list(Unreadable._fields)).astype(str)
-    return {
-        "batches": batches,
-        "summary": pd.concat([summary, evaluation], axis=1),
-        "unreadable": files,
-    }
-
-
-def execute(run: LongRun, tree: Tree, means: Means, label: str | None = None) -> None:
+def execute(run: LongRun, tree: Tree, resources: Resources, label: str | None = None) -> None:
     """Finish a run in this process, or this process's part of it, and file its tables.
 
     Whoever else wants the same run waits, and finds it done.
     """
     folder = run.folder(tree)
     checkpoint = _checkpoint(folder)
-    with distributed.joined(resolve_device(means.device)) as device:
+    with distributed.joined(resolve_device(resources.device)) as device:
         if world().rank > 0:
             if share(None)[0]:
-                train(run, tree, device, checkpoint, means.workers)
+                train(run, tree, device, checkpoint, resources.workers)
             return
         with locked(folder):
             missing = read_tables(folder) is None
@@ -477,8 +83,10 @@ def execute(run: LongRun, tree: Tree, means: Means, label: str | None = None) ->
                 leftover.unlink()  # of a process that was killed while it wrote
             if not share(missing)[0]:
                 return
-            trainer = train(run, tree, device, checkpoint, means.workers, means.minutes, label)
-            found = tables(trainer, evaluate(trainer, means.workers, label))
+            trainer = train(
+                run, tree, device, checkpoint, resources.workers, resources.minutes, label
+            )
+            found = result_tables(trainer, evaluate(trainer, resources.workers, label))
             write_tables(folder, found, run.config(tree))
             shutil.rmtree(checkpoint.parent, ignore_errors=True)
 
@@ -498,11 +106,11 @@ class Results:
 
 
 def finish(
-    runs: Sequence[LongRun], tree: Tree, means: Means = Means(), at_once: int = 1
+    runs: Sequence[LongRun], tree: Tree, resources: Resources = Resources(), at_once: int = 1
 ) -> Results:
     """Compute what is missing, ``at_once`` runs side by side, and return all results.
 
-    With ``means.processes`` above 1 each run is torchrun's, on that many devices of this host.
+    With ``resources.processes`` above 1 each run is torchrun's, on that many devices of this host.
 
     Raises:
         ValueError: ``at_once`` is below 1.
@@ -518,7 +126,7 @@ def finish(
             break
         parallel = joblib.Parallel(at_once, batch_size=1)
         try:
-            parallel(joblib.delayed(_work)(run, tree, means, cache_dir()) for run in missing)
+            parallel(joblib.delayed(_work)(run, tree, resources, cache_dir()) for run in missing)
         except (TerminatedWorkerError, subprocess.CalledProcessError) as error:
             say(f"a run died ({str(error).splitlines()[0]}); going on from its checkpoint")
         missing = [run for run in missing if read_tables(run.folder(tree)) is None]
@@ -538,18 +146,18 @@ def load(runs: Sequence[LongRun], tree: Tree) -> Results:
     )
 
 
-def _work(run: LongRun, tree: Tree, means: Means, cache: Path) -> None:
+def _work(run: LongRun, tree: Tree, resources: Resources, cache: Path) -> None:
     # Worker processes outlive a call, and with it the environment they were started in.
     os.environ["REMI_CACHE"] = str(cache)
-    if means.processes == 1:
-        execute(run, tree, means, run.name)
+    if resources.processes == 1:
+        execute(run, tree, resources, run.name)
         return
     job = _checkpoint(run.folder(tree)).with_name("job.json")
-    write_job(job, run, tree, means)
+    write_job(job, run, tree, resources)
     command = ["-m", "torch.distributed.run", "--standalone"]
     command += [
         "--nproc-per-node",
-        str(means.processes),
+        str(resources.processes),
         "-m",
         MODULE,
         str(job),
@@ -557,25 +165,26 @@ def _work(run: LongRun, tree: Tree, means: Means, cache: Path) -> None:
     subprocess.run([sys.executable, *command], check=True)
 
 
-def write_job(path: Path, run: LongRun, tree: Tree, means: Means) -> None:
+def write_job(path: Path, run: LongRun, tree: Tree, resources: Resources) -> None:
     """A run as a file for ``torchrun ... -m`` this module and ``PATH``, on one host or several.
 
     On several, ``path``, the tree and the cache (REMI_CACHE) lie on storage they share.
     """
     write_json(
-        {"run": asdict(run), "tree": [tree.name, str(tree.root)], "means": asdict(means)}, path
+        {"run": asdict(run), "tree": [tree.name, str(tree.root)], "resources": asdict(resources)},
+        path,
     )
 
 
-def read_job(path: Path) -> tuple[LongRun, Tree, Means]:
+def read_job(path: Path) -> tuple[LongRun, Tree, Resources]:
     job = json.loads(path.read_text())
     run = job["run"]
     members = tuple(Member(**m) for m in run.pop("members"))
     task = ImageTask(**run.pop("task"))
     name, root = job["tree"]
-    return LongRun(task, members, **run), open_tree(name, Path(root)), Means(**job["means"])
+    return LongRun(task, members, **run), open_tree(name, Path(root)), Resources(**job["resources"])
 
 
 if __name__ == "__main__":
-    own_run, own_tree, own_means = read_job(Path(sys.argv[1]))
-    execute(own_run, own_tree, own_means, own_run.name)
+    own_run, own_tree, own_resources = read_job(Path(sys.argv[1]))
+    execute(own_run, own_tree, own_resources, own_run.name)

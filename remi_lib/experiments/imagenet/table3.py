@@ -15,7 +15,8 @@ import pandas as pd
 
 from remi_lib.experiments import published
 from remi_lib.experiments.benchmark import cell_text, fate
-from remi_lib.experiments.imagenet.longrun import LongRun, Results
+from remi_lib.experiments.imagenet.longrun import Results
+from remi_lib.experiments.imagenet.training import LongRun
 from remi_lib.intervals import interval, missing
 from remi_lib.losses import split_name, title
 from remi_lib.tasks import BENCHMARKS, ImageTask, Member

@@ -18,8 +18,8 @@ import pandas as pd
 import torch
 
 from remi_lib.devices import resolve_device
-from remi_lib.experiments.imagenet.longrun import LongRun, Trainer
 from remi_lib.experiments.imagenet.textures import Textures, tree
+from remi_lib.experiments.imagenet.training import LongRun, Trainer
 from remi_lib.experiments.imagenet.trees import (
     IMAGENET_IMAGES,
     Batch,
