@@ -140,20 +140,13 @@ def plotting_slip(profile: str) -> pd.DataFrame:
         values = second * math.e - 1 if drawn else second
         return str(interval(values.groupby(own["seed"]).mean()))
 
-    return _table(
-        {
-            "labelled: E_Q[e^(T-1)]": (
-                "-",
-                "1.000",
-                measured(profile, "fig1_seeds", "01", late, False),
-            ),
-            "drawn: E_Q[e^T] - 1": (
-                "-",
-                f"{math.e - 1:.3f}",
-                measured(profile, "fig1_seeds", "01", late, True),
-            ),
-        }
-    )
+    rows = {}
+    for name, predicted, drawn in (
+        ("labelled: E_Q[e^(T-1)]", "1.000", False),
+        ("drawn: E_Q[e^T] - 1", f"{math.e - 1:.3f}", True),
+    ):
+        rows[name] = ("-", predicted, measured(profile, "fig1_seeds", "01", late, drawn))
+    return _table(rows)
 
 
 def js_panel(profile: str) -> pd.DataFrame:
@@ -252,16 +245,9 @@ def batch_law(profile: str) -> pd.DataFrame:
         batch = BATCHES[name]
         law = theorems.batch_reading(theorems.batch_law([IMAGES // k] * k, batch))
         column = f"{_paper('clb', name, 'mine', 'mi_ci'):.3f}"
-        rows[f"SD over batches, {name}"] = (
-            column,
-            f"{law.sd:.3f}",
-            _spread(profile, name, "mi_sd"),
-        )
-        rows[f"95% half width over 5 seeds, {name}"] = (
-            column,
-            "-",
-            _spread(profile, name, "seeds"),
-        )
+        scatter, half = (_spread(profile, name, what) for what in ("mi_sd", "seeds"))
+        rows[f"SD over batches, {name}"] = (column, f"{law.sd:.3f}", scatter)
+        rows[f"95% half width over 5 seeds, {name}"] = (column, "-", half)
         rows[f"batches without a joint pair, {name}"] = ("-", f"{law.empty:.5f}", "-")
     return _table(rows).rename(
         columns={"paper": "paper's ±", "measured": "measured (digits, MINE)"}

@@ -26,7 +26,6 @@ CLIMBING = {
     ("replication.scoreboard", "experiments.benchmark"),
 }
 LONG_MODULES = {
-    "experiments.findings",
     "losses",
     "replication.pages",
     "tasks",
