@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from remi_lib.checks import require_all
 from remi_lib.scores import NEG_INF, Scores, split_head
 
 Number = float | Tensor
@@ -114,10 +115,11 @@ def i_alpha(scores: Scores, alpha: float = 0.01) -> Terms:
     i is measured against a(i, j), whose mean contains the pair, on average over j; a product
     pair of row i against a(i, i), whose mean does not.  Between TUBA (alpha 0, high variance)
     and InfoNCE (alpha 1, high bias); at most log((B - 1) / alpha).
+
+    Raises ValueError for a table that is not that of :func:`~remi_lib.scores.off_diagonal`.
     """
-    size = scores.values.shape[-1]
-    scores = Scores(*(x[..., :size, :] for x in scores))  # without another bound's second head
-    values = scores.values
+    scores = _off_diagonal_part(scores)
+    values, size = scores.values, scores.values.shape[-1]
     none = torch.full_like(values[..., :1], NEG_INF)
     before = torch.cat([none, values.logcumsumexp(-1)[..., :-1]], -1)
     after = torch.cat([values.flip(-1).logcumsumexp(-1).flip(-1)[..., 1:], none], -1)
@@ -128,6 +130,20 @@ def i_alpha(scores: Scores, alpha: float = 0.01) -> Terms:
     joint = scores.map(joint_values - log_a).product_mean()
     second = tuba(scores.map(values - row_a))
     return lower_bound(joint, second.product_term, second.anchor)
+
+
+def _off_diagonal_part(scores: Scores) -> Scores:
+    """The B x B table of :func:`~remi_lib.scores.off_diagonal`, without another's second head."""
+    rows, size = scores.values.shape[-2:]
+    wrong = "i_alpha: needs a B x B table whose diagonal is joint and the rest product"
+    if rows not in (size, 2 * size) or size < 2:
+        raise ValueError(f"{wrong}, got {tuple(scores.values.shape)}")
+    eye = torch.eye(rows, size, dtype=torch.bool, device=scores.values.device)
+    off = ~eye
+    off[size:] = False
+    for log_mass, seen in ((scores.log_joint, eye), (scores.log_product, off)):
+        require_all((log_mass > NEG_INF) == seen, wrong)
+    return Scores(*(x[..., :size, :] for x in scores))
 
 
 def flo(scores: Scores) -> Terms:
@@ -146,7 +162,9 @@ class EmaMine:
     """Belghazi et al. 2018: MINE whose gradient divides by a moving average of E_Q[e^T].
 
     The reading is DV; of the objective only the gradient has a meaning.  The average (in
-    logarithms, one per member) is the only state, so each training needs its own instance.
+    logarithms, one per member) is the only state, so each training needs its own instance.  A
+    batch whose second term is not finite leaves the average as it was, so that training goes on
+    where its step is skipped (by a GradScaler).
     """
 
     def __init__(self, rate: float = 0.01) -> None:
@@ -164,6 +182,8 @@ class EmaMine:
             mixed = torch.logaddexp(
                 self.log_average + math.log1p(-self.rate), now + math.log(self.rate)
             )
-            self.log_average.copy_(mixed)
+            kept = torch.where(now.isfinite(), mixed, self.log_average)
+            # Nothing to keep if the first batch was not finite.
+            self.log_average.copy_(torch.where(self.log_average.isfinite(), kept, now))
         corrected = (terms.product_term - self.log_average).exp()
         return terms._replace(objective=terms.joint_term - corrected)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from remi_lib.losses import Terms
-from remi_lib.scores import Scores, independent, logsumexp
+from remi_lib.scores import Scores, logsumexp, single_row
 
 
 class BatchStatistics(NamedTuple):
@@ -80,7 +80,7 @@ def pooled(joint: Tensor, log_partition: Tensor, pairs: Tensor | None = None) ->
     weight = torch.ones_like(joint) if pairs is None else pairs.to(joint.dtype)
     mean = (joint * weight).sum(-1) / weight.sum(-1)
     second = logsumexp(log_partition, -1) - math.log(log_partition.shape[-1])
-    return independent(mean.unsqueeze(-1), second.unsqueeze(-1))
+    return single_row(mean.unsqueeze(-1), second.unsqueeze(-1))
 
 
 def micro(

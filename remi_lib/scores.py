@@ -6,6 +6,9 @@ outputs and two probability measures on its cells.  The experiments differ only 
 is made; with the exact P and Q in place of the empirical ones the same code gives the exact
 answer.
 
+A table is float32 or wider: half-precision scores and embeddings are widened before anything is
+summed, under autocast too, as cross-entropy does.  float64 stays float64.
+
 Leading dimensions broadcast, so S seeds x L losses are one batched table.  Shapes are static: a
 cell that a measure does not see carries log-probability ``-inf`` and is never indexed away.
 """
@@ -17,6 +20,8 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+from remi_lib.checks import one_of, require_all
 
 NEG_INF = -math.inf
 
@@ -117,6 +122,21 @@ def split_head(scores: Scores) -> tuple[Scores, Tensor]:
     return Scores(*upper), lower[0]
 
 
+def wide(x: Tensor) -> Tensor:
+    """``x`` in float32, or as it is where it is float32 or float64.
+
+    Half precision cannot count the pairs of a batch: float16 ends at 65504, bfloat16 has three
+    digits.
+    """
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def inner_products(first: Tensor, second: Tensor) -> Tensor:
+    """<x, y> of all pairs (..., R, K) of rows (..., R, d) and (..., K, d), float32 or wider."""
+    with torch.autocast(first.device.type, enabled=False):  # it would multiply in half precision
+        return wide(first) @ wide(second).mT
+
+
 def cells(x: Tensor) -> Tensor:
     """A per-member value (...) made to broadcast against a table (..., R, K)."""
     return x[..., None, None]
@@ -147,11 +167,25 @@ def independent(t_joint: Tensor, t_product: Tensor) -> Scores:
 
     One row of n + m cells, P uniform on the first n and Q on the last m.  With a single row
     InfoNCE is DV.
+
+    Raises ValueError for no pairs, and for scores (n, 1) as a network with one output gives them:
+    they would be n members of one pair each.
     """
+    for name, t in (("t_joint", t_joint), ("t_product", t_product)):
+        if t.shape[-1] == 1 and t.numel() > 1:
+            raise ValueError(
+                f"{name}: scores {tuple(t.shape)} are {t.numel()} members of one pair each; "
+                f"pass {name}.squeeze(-1)"
+            )
+    return single_row(t_joint, t_product)
+
+
+def single_row(t_joint: Tensor, t_product: Tensor) -> Scores:
+    """:func:`independent` for members (...) that may have one pair each."""
     n, m = t_joint.shape[-1], t_product.shape[-1]
     if n == 0 or m == 0:
         raise ValueError(f"independent: needs joint and product pairs, got {n} and {m}")
-    values = torch.cat([t_joint, t_product], -1).unsqueeze(-2)
+    values = torch.cat([wide(t_joint), wide(t_product)], -1).unsqueeze(-2)
     first = (torch.arange(n + m, device=values.device) < n).unsqueeze(0)
     return Scores(values, _uniform(first, values), _uniform(~first, values))
 
@@ -167,18 +201,19 @@ def support_counts(t: Tensor, joint_counts: Tensor, product_counts: Tensor) -> S
             raise ValueError(
                 f"support_counts: {name} has shape {tuple(counts.shape)}, scores {tuple(t.shape)}"
             )
+    t = wide(t)
     return Scores(t, _normalized(joint_counts.to(t.dtype)), _normalized(product_counts.to(t.dtype)))
 
 
 def off_diagonal(t: Tensor) -> Scores:
     """All n x n pairs of a batch: the diagonal is joint, the rest product."""
-    eye = _eye(t, "off_diagonal")
+    t, eye = wide(t), _eye(t, "off_diagonal")
     return Scores(t, _uniform(eye, t), _uniform(~eye, t))
 
 
 def all_pairs(t: Tensor) -> Scores:
     """All n x n pairs of a batch: the diagonal is joint, every cell product (InfoNCE)."""
-    eye = _eye(t, "all_pairs")
+    t, eye = wide(t), _eye(t, "all_pairs")
     return Scores(t, _uniform(eye, t), _uniform(torch.ones_like(eye), t))
 
 
@@ -187,11 +222,21 @@ def class_pairs(logits: Tensor, labels: Tensor) -> Scores:
 
     The true-label entries are joint; all B x K entries are product, since the label marginal of
     a balanced data set is known exactly.
+
+    Raises ValueError for labels that are not integers from 0 to K - 1, one for each row (a GPU
+    asserts the range when it gets there, so that no step waits).
     """
-    if labels.shape[-1:] != logits.shape[-2:-1]:
+    _fit("class_pairs", labels, logits, "logits")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(
-            f"class_pairs: labels {tuple(labels.shape)} do not fit logits {tuple(logits.shape)}"
+            f"labels: class numbers are integers, not {labels.dtype}; "
+            "of one-hot or soft labels pass labels.argmax(-1)"
         )
+    last = logits.shape[-1] - 1
+    require_all(
+        (labels >= 0) & (labels <= last), f"labels: class numbers must lie between 0 and {last}"
+    )
+    logits = wide(logits)
     classes = torch.arange(logits.shape[-1], device=logits.device)
     true = labels.unsqueeze(-1) == classes
     return Scores(logits, _uniform(true, logits), _uniform(torch.ones_like(true), logits))
@@ -202,22 +247,32 @@ def same_label_pairs(embeddings: Tensor, labels: Tensor) -> Scores:
 
     T is the inner product.  Ordered pairs of distinct samples are product; those that share a
     label are joint.  A batch without such a pair has joint mass 0.
+
+    Raises ValueError for labels that are not one for each embedding.
     """
-    if labels.shape[-1:] != embeddings.shape[-2:-1]:
-        raise ValueError(
-            f"same_label_pairs: labels {tuple(labels.shape)} do not fit "
-            f"embeddings {tuple(embeddings.shape)}"
-        )
-    t = embeddings @ embeddings.mT
+    _fit("same_label_pairs", labels, embeddings, "embeddings")
+    t = inner_products(embeddings, embeddings)
     off = ~_eye(t, "same_label_pairs")
     same = (labels.unsqueeze(-1) == labels.unsqueeze(-2)) & off
     return Scores(t, _uniform(same, t), _uniform(off, t))
 
 
+def _fit(maker: str, labels: Tensor, rows: Tensor, name: str) -> None:
+    """One label for each row; a matrix of them (one-hot) has a dimension too many."""
+    if labels.shape[-1:] != rows.shape[-2:-1] or labels.dim() >= rows.dim():
+        raise ValueError(
+            f"{maker}: labels {tuple(labels.shape)} do not fit {name} {tuple(rows.shape)}; "
+            "one for each row, of one-hot labels labels.argmax(-1)"
+        )
+
+
 def _eye(t: Tensor, maker: str) -> Tensor:
     n = t.shape[-1]
-    if t.shape[-2] != n or n < 2:
-        raise ValueError(f"{maker}: needs a square table of at least 2 x 2, got {tuple(t.shape)}")
+    if t.dim() < 2 or t.shape[-2] != n or n < 2:
+        hint = "; pass t.squeeze(-1)" if t.dim() > 2 and n == 1 else ""
+        raise ValueError(
+            f"{maker}: needs a square table of at least 2 x 2, got {tuple(t.shape)}{hint}"
+        )
     return torch.eye(n, dtype=torch.bool, device=t.device)
 
 
@@ -240,14 +295,14 @@ def marked_pairs(
 
     Raises ValueError for another ``positives``, or for ``"alone"`` with leading dimensions.
     """
+    one_of("positives", positives, ("pairs", "anchors", "alone"))
+    t = wide(t)
     if positives == "pairs":
         return Scores(t, _uniform(joint, t), _uniform(product, t))
     if positives == "anchors":
         each = joint.to(t.dtype)
         each = each / each.sum(-1, keepdim=True).clamp(min=1)
         return Scores(t, _normalized(each), _uniform(product, t))
-    if positives != "alone":
-        raise ValueError(f"positives: {positives!r} is not allowed; choose pairs, anchors, alone")
     if t.dim() != 2:
         raise ValueError(f"positives: 'alone' takes one table (R, K), not {tuple(t.shape)}")
     anchor, positive = joint.nonzero(as_tuple=True)
@@ -271,7 +326,7 @@ def two_view_pairs(first: Tensor, second: Tensor) -> Scores:
             f"two_view_pairs: views of shapes {tuple(first.shape)} and {tuple(second.shape)}"
         )
     both = torch.cat([first, second], -2)
-    t = both @ both.mT
+    t = inner_products(both, both)
     eye = _eye(t, "two_view_pairs")
     return Scores(t, _uniform(eye.roll(first.shape[-2], -1), t), _uniform(~eye, t))
 
@@ -285,7 +340,7 @@ def symmetric_pairs(t: Tensor) -> Scores:
     same cells twice and reads what it reads on ``t``; and a penalty holds one second term, not
     the mean of two squares.
     """
-    eye = _eye(t, "symmetric_pairs")
+    t, eye = wide(t), _eye(t, "symmetric_pairs")
     values = torch.cat([t, t.mT], -2)
     joint = torch.cat([eye, eye], -2)
     return Scores(values, _uniform(joint, values), _uniform(torch.ones_like(joint), values))
