@@ -9,6 +9,9 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+PIP := $(PY) -m pip install -q --disable-pip-version-check
+# uv installs the same pinned set faster, where it is there; pip takes over where it fails.
+UV := $(if $(shell command -v uv),uv pip install -q --python $(PY),false)
 OUT := build/$(PROFILE)
 NAMES := $(basename $(notdir $(sort $(wildcard notebooks/[0-9]*.ipynb))))
 # These read what the others publish, or, as 05 does, train beside what another has trained:
@@ -36,8 +39,8 @@ CHECKED := REMI_FIGURES="$(CURDIR)/build/nbval" REMI_REFERENCE="$(CURDIR)/build/
 	REMI_PROGRESS="$(CURDIR)/build/check.log" IPYTHONDIR="$(CURDIR)/build/ipython"
 JOBS ?= 2
 
-.PHONY: all env html times test unit check bench soak data refresh reference compare choose lock \
-	lint clean distclean help
+.PHONY: all env html times test unit check bench soak data refresh reference compare choose \
+	wheel-check lock lint clean distclean help
 
 all: $(DONE) $(REPORT) $(PAGES) $(RECEIPT) ## rebuild every artifact of the profile (PROFILE=cpu|gpu)
 
@@ -46,8 +49,9 @@ env: $(STAMP) ## set up .venv with the pinned packages
 $(STAMP): requirements.txt constraints.txt pyproject.toml
 	@echo "setting up $(VENV) (about a minute)"
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt $(PIP_OPTIONS) -r requirements.txt
-	$(PY) -m pip install -q --disable-pip-version-check --no-deps -e .
+	$(UV) -c constraints.txt $(PIP_OPTIONS) -r requirements.txt || \
+		$(PIP) -c constraints.txt $(PIP_OPTIONS) -r requirements.txt
+	$(PIP) --no-deps -e .
 	@touch $@
 
 # From the imports: an edit to one experiment executes one notebook again.
@@ -134,11 +138,17 @@ build/bmi/.installed: requirements-bmi.txt
 	@touch $@
 
 compare: $(STAMP) build/bmi/.installed ## estimate_mi against public estimators, one run, half an hour
-	$(PY) -m pip install -q --disable-pip-version-check $(PIP_OPTIONS) --no-deps -r requirements-compare.txt
+	$(PIP) $(PIP_OPTIONS) --no-deps -r requirements-compare.txt
 	REMI_BMI_PYTHON=$(CURDIR)/$(BMI) $(PY) -m remi_lib.estimators.comparison compare
 
 choose: $(STAMP) ## the evidence for estimate_mi's defaults, half an hour
 	$(PY) -m remi_lib.estimators.comparison choose
+
+wheel-check: ## a wheel installed alone: its losses, its estimate_mi, its data
+	rm -rf build/wheel && $(PYTHON) -m venv build/wheel/env
+	build/wheel/env/bin/pip wheel -q --disable-pip-version-check --no-deps -w build/wheel .
+	build/wheel/env/bin/pip install -q --disable-pip-version-check -c constraints.txt build/wheel/*.whl
+	cd build/wheel && env/bin/python ../../tools/wheel_check.py
 
 lock: ## resolve requirements.txt afresh into constraints.txt
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
@@ -153,5 +163,5 @@ distclean: clean ## and the environment
 	rm -rf $(VENV)
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo "  one notebook:   $(foreach name,$(NAMES),make $(shell echo $(name) | sed 's/^[0-9]*_//'),)"

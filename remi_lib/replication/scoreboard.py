@@ -120,16 +120,22 @@ def _table2_markdown(table: pd.DataFrame) -> str:
 
 
 def write_block(name: str, text: str) -> None:
-    """Put a text between the README's markers ``<!-- name: ... -->`` and ``<!-- /name -->``."""
-    path = project_root() / "README.md"
-    head, opened, rest = path.read_text().partition(f"<!-- {name}")
+    """Put a text between the markers ``<!-- name: ... -->`` and ``<!-- /name -->``.
+
+    They stand in README.md or in a page of docs/.
+    """
+    root = project_root()
+    pages = [root / "README.md", *sorted(root.glob("docs/*.md"))]
+    marked = [page for page in pages if f"<!-- {name}" in page.read_text(encoding="utf-8")]
+    path = marked[0] if marked else pages[0]
+    head, opened, rest = path.read_text(encoding="utf-8").partition(f"<!-- {name}")
     marker, _, rest = rest.partition("-->\n")
     _, closed, tail = rest.partition(f"<!-- /{name} -->")
     if not (opened and closed):
         raise ValueError(f"{path.name}: lacks a marker of the block {name!r}; nothing was changed")
     block = f"<!-- {name}{marker}-->\n{text}\n<!-- /{name} -->"
     with atomic(path) as temporary:
-        temporary.write_text(head + block + tail)
+        temporary.write_text(head + block + tail, encoding="utf-8")
 
 
 def write_readme() -> None:

@@ -244,7 +244,7 @@ def test_the_committed_comparison_is_whole():
     summary, standing = (pd.read_csv(FOLDER / f"{n}.csv") for n in ("comparison", "standing"))
     again = comparison.standing(runs)
     assert list(again["verdict"]) == list(standing["verdict"])
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "docs" / "estimators.md").read_text(encoding="utf-8")
     assert comparison.markdown(comparison.summarize(runs), again) in readme
     assert len(summary) == runs.groupby(["distribution", "method"]).ngroups
 

@@ -1,4 +1,4 @@
-"""Every Python block of the README runs, alone, as somebody would paste it."""
+"""Every Python block of the README and of docs/ runs, alone, as somebody would paste it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 from remi_lib import losses
 from tests.conftest import ROOT
 
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [README, *(path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("docs/*.md")))]
+BLOCKS = re.findall(r"^```python\n(.*?)^```", "\n".join(PAGES), flags=re.MULTILINE | re.DOTALL)
 
 
 def named(block: str) -> str:
@@ -19,7 +20,8 @@ def named(block: str) -> str:
 
 
 def test_the_readme_has_its_snippets():
-    assert len(BLOCKS) == README.count("```python") >= 4
+    assert README.count("```python") >= 3
+    assert len(BLOCKS) == sum(page.count("```python") for page in PAGES) >= 4
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=map(named, BLOCKS))
@@ -33,6 +35,11 @@ def test_snippet(block, monkeypatch):
         assert names["bound"].objective.isfinite()
     if "history" in names:
         assert set(names["history"].terms["loss"]) == {"mine", "rehalfway"}
+
+
+def test_a_newcomer_reads_it_in_five_minutes():
+    assert len(README.splitlines()) <= 155
+    assert "<!-- messages" in README
 
 
 def test_local_links_lead_somewhere():

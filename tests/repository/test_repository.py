@@ -66,7 +66,7 @@ def test_core_dependencies_are_few():
 
 
 def test_links_lead_somewhere():
-    for page in (*ROOT.glob("*.md"), *NOTEBOOKS):
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *NOTEBOOKS):
         text = page.read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
             if not target.startswith(("http", "mailto:", "data:")):
