@@ -57,7 +57,7 @@ $(STAMP): requirements.txt constraints.txt pyproject.toml
 # From the imports: an edit to one experiment executes one notebook again.
 build/deps.mk: remi_lib/replication/imports.py $(wildcard notebooks/[0-9]*.ipynb) $(LIB) \
 		$(shell find remi_lib -type d ! -name __pycache__)
-	@mkdir -p build && $(PYTHON) remi_lib/replication/imports.py > $@
+	@mkdir -p build && $(PYTHON) remi_lib/replication/imports.py > $@.$$$$ && mv $@.$$$$ $@
 ifeq ($(filter help env clean distclean lint lock,$(MAKECMDGOALS)),)
 -include build/deps.mk
 endif

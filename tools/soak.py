@@ -3,7 +3,8 @@
 Two copies of the checkout rebuild the tiny profile: one undisturbed, one killed KILLS times (the
 whole process group, by SIGINT, SIGTERM and SIGKILL in turn) before a last, plain `make all`.
 A third copy is rebuilt by two `make all` at once.
-Afterwards every CSV must be the same to the last digit, but for what a clock said.
+Afterwards every table and every verdict must be the same byte for byte, and what was measured of
+the comparison is written to build/soak.csv.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from remi_lib.replication.receipt import artifacts
+
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = int(os.environ.get("KILLS", "20"))
+KEPT = (".csv", ".json")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
 
@@ -33,7 +37,7 @@ def checkout(folder: Path) -> Path:
         capture_output=True,
         text=True,
         check=True,
-    ).stdout.split()
+    ).stdout.splitlines()
     for name in names:
         # What `make compare` made is an input, everything else in figures/ is made here.
         made = name.startswith("figures/") and "/estimators/" not in name
@@ -47,7 +51,7 @@ def checkout(folder: Path) -> Path:
 def make(folder: Path) -> subprocess.Popen:
     """`make all -j2 PROFILE=tiny` in a process group of its own, importing the copy's library."""
     environment = {**os.environ, "PYTHONPATH": str(folder)}
-    with (folder / "make.log").open("a") as log:
+    with (folder / "make.log").open("a", encoding="utf-8") as log:
         return subprocess.Popen(
             ["make", "all", "-j2", "PROFILE=tiny"],
             cwd=folder,
@@ -58,14 +62,10 @@ def make(folder: Path) -> subprocess.Popen:
         )
 
 
-def tables(folder: Path) -> dict[str, str]:
-    """Every table as text, without what a clock said."""
-    found = {}
-    for path in (folder / "figures" / "tiny").glob("*.csv"):
-        if path.name != "throughput.csv":
-            columns = pd.read_csv(path, dtype=str)
-            found[path.name] = columns.drop(columns="seconds", errors="ignore").to_csv()
-    return found
+def tables(folder: Path) -> dict[str, bytes]:
+    """Every table and every file of verdicts, by name."""
+    made = artifacts(folder / "figures" / "tiny")
+    return {name: path.read_bytes() for name, path in made.items() if path.suffix in KEPT}
 
 
 def main() -> int:
@@ -74,7 +74,10 @@ def main() -> int:
         calm, rough = (checkout(Path(temporary) / name) for name in ("calm", "rough"))
         started = time.perf_counter()
         if make(calm).wait():
-            print("the undisturbed run failed:", (calm / "make.log").read_text()[-2000:])
+            print(
+                "the undisturbed run failed:",
+                (calm / "make.log").read_text(encoding="utf-8")[-2000:],
+            )
             return 1
         length = time.perf_counter() - started
         print(f"undisturbed: {length:.0f} s, {len(tables(calm))} tables", flush=True)
@@ -84,7 +87,7 @@ def main() -> int:
             wait = chance.uniform(0.5, 0.3 * length)
             try:
                 if run.wait(wait):
-                    print("a run failed:", (rough / "make.log").read_text()[-2000:])
+                    print("a run failed:", (rough / "make.log").read_text(encoding="utf-8")[-2000:])
                     return 1
                 print("finished before the next kill; starting afresh", flush=True)
                 shutil.rmtree(rough / "build")
@@ -94,21 +97,31 @@ def main() -> int:
                 kills += 1
                 print(f"kill {kills}: {SIGNALS[kills % 3 - 1].name} after {wait:.1f} s", flush=True)
         if make(rough).wait():
-            print("the last run failed:", (rough / "make.log").read_text()[-2000:])
+            print("the last run failed:", (rough / "make.log").read_text(encoding="utf-8")[-2000:])
             return 1
         shared = checkout(Path(temporary) / "shared")
         if any([run.wait() for run in [make(shared), make(shared)]]):
             print("of two at once, one failed")
             return 1
-        return int(differ("killed", rough, calm) | differ("two at once", shared, calm))
+        rows = [compared("killed", rough, calm), compared("two at once", shared, calm)]
+    (ROOT / "build").mkdir(exist_ok=True)
+    result = pd.DataFrame(rows)
+    result.to_csv(ROOT / "build" / "soak.csv", index=False)
+    print(result.to_string(index=False))
+    return int(bool(result["different"].sum()))
 
 
-def differ(name: str, folder: Path, calm: Path) -> bool:
-    """Say, and return, whether two checkouts ended with other tables."""
+def compared(name: str, folder: Path, calm: Path) -> dict[str, object]:
+    """How many files two checkouts ended with, and which differ."""
     ours, theirs = tables(folder), tables(calm)
     different = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
-    print(f"{name}: {len(theirs)} tables, different: {different or 'none'}", flush=True)
-    return bool(different)
+    return {
+        "case": name,
+        "kills": KILLS * (name == "killed"),
+        "files": len(theirs),
+        "different": len(different),
+        "which": " ".join(different),
+    }
 
 
 if __name__ == "__main__":

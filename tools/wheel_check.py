@@ -1,4 +1,4 @@
-"""`make wheel-check`: what an installed wheel must be able to do, without the checkout beside it."""
+"""`make wheel-check`: what an installed wheel must do, without the checkout beside it."""
 
 from __future__ import annotations
 
