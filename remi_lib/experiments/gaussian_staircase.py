@@ -18,6 +18,8 @@ from remi_lib.streams import generator
 from remi_lib.tasks import StaircaseTask
 from remi_lib.training import divergence
 
+# Each original beside its regularised form: two members are a chunk of the overnight run.
+PAIRED = tuple(name for family in FAMILIES for name in (family, "re" + family))
 READINGS = {"raw": "raw JS", "nwj": "NWJ of T", "shifted": "NWJ of T + 1"}
 
 

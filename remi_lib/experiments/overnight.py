@@ -1,0 +1,252 @@
+"""The overnight profile's long runs, and the tables that are committed of them.
+
+python -m remi_lib.experiments.overnight COMMAND, where the command is
+
+status    what is done, running and missing, by which commit, and how long the rest takes
+run       compute what is missing, the most informative first; stop it and start it at will
+tables    what is done -> figures/overnight; rows of earlier sittings stay
+
+Notebook 6 of the profile finds Fig 7's cells in the cache.  ``run`` is one process on one thread;
+two of them share the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from remi_lib.experiments import gaussian_staircase, one_hot_controls, runs, staircase_oracle
+from remi_lib.experiments.plots import use_style
+from remi_lib.paths import figures_dir, project_root
+from remi_lib.replication import cells
+from remi_lib.replication.cells import Cell
+from remi_lib.replication.store import publish
+from remi_lib.tasks import Member, StaircaseTask, grid, member_config
+from remi_lib.training import divergence, settings_of
+
+PROFILE = "overnight"
+PAIRS = ("mine", "nwj", "infonce", "smile", "js", "tuba")  # in the order in which they run
+THIN = 50  # every so many steps of a curve are committed
+FROZEN = 1e-5  # nats over which a frozen member's estimate moves in its last window, as in Table 2
+
+
+def parameters(name: str = "06_gaussian_staircase") -> dict[str, Any]:
+    """The values of a notebook's parameter file in this profile."""
+    path = project_root() / "params" / PROFILE / f"{name}.yaml"
+    return yaml.safe_load(path.read_text())
+
+
+def task_of(p: dict[str, Any]) -> StaircaseTask:
+    return StaircaseTask(tuple(p["levels"]), p["each"], p["dim"], p["width"], p["init_std"])
+
+
+def pair(p: dict[str, Any], family: str, seed: int) -> list[Member]:
+    """An original beside its regularised form: the chunk of notebook 6."""
+    return grid(seed=seed, loss=[family, "re" + family], batch=p["batch"], weight=p["weight"])
+
+
+def control_cells() -> Iterator[Cell]:
+    """The groups of the one-hot controls."""
+    for group in one_hot_controls.groups():
+        yield Cell(
+            "controls",
+            group.name,
+            one_hot_controls.NAME,
+            asdict(group),
+            one_hot_controls.__name__,
+            len(group.members()) * group.steps,
+            partial(one_hot_controls.run, group),
+        )
+
+
+def staircase_cells(p: dict[str, Any]) -> Iterator[Cell]:
+    """Fig 7 at the paper's size: an original and its regularised form at one seed, seed by seed."""
+    task = task_of(p)
+    options = {"lr": p["lr"], "optimizer": "adam", "device": p["device"], "probe_every": task.steps}
+    for seed in range(p["seeds"]):
+        for family in PAIRS:
+            members = pair(p, family, seed)
+            config = {
+                "task": {"StaircaseTask": asdict(task)},
+                "members": [member_config(m) for m in members],
+                "steps": task.steps,
+                **options,
+            }
+            train = partial(runs.run, "staircase", task, members, task.steps, **options)
+            cost = len(members) * task.steps
+            name = f"{family} seed {seed}"
+            yield Cell("fig7", name, "staircase", config, "remi_lib.training", cost, train)
+
+
+def oracle_cells(p: dict[str, Any]) -> Iterator[Cell]:
+    """The exact critic on the batches of each seed."""
+    task = task_of(p)
+    for seed in range(p["seeds"]):
+        members = [m for family in PAIRS for m in pair(p, family, seed)]
+        config = {"task": vars(task), "members": [member_config(m) for m in members]}
+        read = partial(staircase_oracle.cached_oracle, "staircase-oracle", task, members)
+        cost = len(members) * task.steps
+        module = staircase_oracle.__name__
+        yield Cell("fig7-exact", f"seed {seed}", "staircase-oracle", config, module, cost, read)
+
+
+def plan() -> list[Cell]:
+    """Every cell of the profile, the most informative first: one seed of all before the next."""
+    p = parameters()
+    trained, exact = list(staircase_cells(p)), list(oracle_cells(p))
+    by_seed = [
+        cell
+        for seed in range(p["seeds"])
+        for cell in (*trained[seed * len(PAIRS) : (seed + 1) * len(PAIRS)], exact[seed])
+    ]
+    return [*control_cells(), *by_seed]
+
+
+def history(cell: Cell) -> pd.DataFrame | None:
+    """The terms of a staircase cell with the loss and seed of each row; None if it is not done."""
+    tables = cells.tables_of(cell)
+    if tables is None:
+        return None
+    members = [Member(**_settings(m)) for m in cell.config["members"]]
+    terms = tables["terms"]
+    if "loss" in terms:
+        return terms
+    own = settings_of(members).loc[terms["member"]].reset_index(drop=True)
+    return pd.concat([terms[["member"]], own, terms.drop(columns="member")], axis=1)
+
+
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: config[key] for key in Member.__dataclass_fields__ if key in config}
+
+
+def outcome(terms: pd.DataFrame, steps: int) -> pd.DataFrame:
+    """A row per member: the step at which it diverged, and the one from which it stood still.
+
+    A member stands still when its estimate moves by less than :data:`FROZEN` from there to the
+    end, over a tenth of the run at least.
+    """
+    found = divergence(terms)[["member", "loss", "seed", "step"]]
+    found = found.rename(columns={"step": "diverged_step"})
+    still = {}
+    for member, own in terms.groupby("member"):
+        mi = own["mi"].to_numpy()[::-1]
+        spread = np.fmax.accumulate(mi) - np.fmin.accumulate(mi)
+        length = int((spread < FROZEN).sum()) if np.isfinite(mi[0]) else 0
+        still[member] = len(mi) - length if length >= steps // 10 else np.nan
+    found["frozen_step"] = found["member"].map(still)
+    return found.drop(columns="member").assign(steps=steps)
+
+
+def former(name: str) -> pd.DataFrame | None:
+    path = figures_dir(PROFILE) / f"{name}.csv"
+    return pd.read_csv(path) if path.exists() else None
+
+
+def control_tables() -> pd.DataFrame | None:
+    """Every finished member of the controls; None if there is none."""
+    done = [t["members"] for cell in control_cells() if (t := cells.tables_of(cell))]
+    if not done:
+        return former("controls")
+    keys = ["study", "loss", "batch", "seed", "lr", "clipped", "exact"]
+    return cells.merged(former("controls"), pd.concat(done), keys).sort_values(keys)
+
+
+def staircase_tables(p: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    """Errors, thinned curves and outcomes of the finished cells, and of those of earlier sittings.
+
+    By artifact: "fig7" (a row per kind, loss, seed and level), "fig7_curves", "fig7_runs".
+    """
+    task = task_of(p)
+    parts: dict[str, list[pd.DataFrame]] = {"fig7": [], "fig7_curves": [], "fig7_runs": []}
+    for kind, todo in (("learned", staircase_cells(p)), ("oracle", oracle_cells(p))):
+        for cell in todo:
+            terms = history(cell)
+            if terms is None:
+                continue
+            by_level = gaussian_staircase.errors(terms, task, ["loss"])
+            parts["fig7"].append(by_level.assign(kind=kind))
+            if kind == "learned":
+                drawn = gaussian_staircase.smoothed(terms, p["span"])
+                thin = drawn.loc[drawn["step"] % THIN == 0, ["loss", "seed", "step", "mi", "ema"]]
+                parts["fig7_curves"].append(thin)
+                by = {k: cells.record_of(cell).get(k, "") for k in ("commit", "torch", "cpu")}
+                parts["fig7_runs"].append(outcome(terms, task.steps).assign(**by))
+    keys = {"fig7": ["kind", "loss", "seed", "true_mi"], "fig7_curves": ["loss", "seed", "step"]}
+    found = {}
+    for name, fresh in parts.items():
+        before, own = former(name), keys.get(name, ["loss", "seed"])
+        rows = cells.merged(before, pd.concat(fresh), own) if fresh else before
+        if rows is not None:
+            found[name] = rows.sort_values(own)
+    return found
+
+
+def publish_controls(rows: pd.DataFrame) -> None:
+    studies = set(rows["study"])
+    figure = one_hot_controls.draw_grid(rows) if "grid" in studies else None
+    publish("controls", PROFILE, rows, figure)
+    if "drift" in studies:
+        table = one_hot_controls.drift_table(rows)
+        publish("controls_drift", PROFILE, table, one_hot_controls.draw_drift(rows))
+
+
+def publish_staircase(found: dict[str, pd.DataFrame], p: dict[str, Any]) -> None:
+    task, curves, errors = task_of(p), found["fig7_curves"], found["fig7"]
+    steps = np.arange(0, task.steps, THIN)
+    truth = pd.Series(task.true_mi(steps), steps)
+    caps = {
+        name: truth.map(gaussian_staircase.clipped_cap(task, name, p["tau"]))
+        for name in ("nwj", "tuba")
+    }
+    first, log_batch = curves[curves["seed"] == 0], float(np.log(p["batch"]))
+    climb = gaussian_staircase.staircase(first, truth, caps, log_batch)
+    publish("fig7", PROFILE, errors, climb)
+    exact = errors[errors["kind"] == "oracle"]
+    publish("fig7_oracle", PROFILE, exact, gaussian_staircase.level_errors(errors))
+    for name in ("fig7_curves", "fig7_runs"):
+        publish(name, PROFILE, found[name])
+
+
+def tables() -> None:
+    """Publish what is done; the controls' verdicts once all their cells are."""
+    use_style()
+    p, rows = parameters(), control_tables()
+    if rows is not None:
+        publish_controls(rows)
+        if all(cells.folder_of(cell) for cell in control_cells()):
+            one_hot_controls.judge(rows, PROFILE).save()
+    found = staircase_tables(p)
+    if "fig7_curves" in found:
+        publish_staircase(found, p)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {__spec__.name}",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=["status", "run", "tables"])
+    parser.add_argument("--again", action="store_true", help="also what other code computed")
+    options = parser.parse_args(arguments)
+    cells.one_thread()
+    if options.command == "status":
+        print(cells.status(plan()).to_string(index=False))
+        print(cells.left(plan()))
+    elif options.command == "run":
+        cells.finish(plan(), options.again)
+    else:
+        tables()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""A profile of long runs as cells: done one by one, resumed anywhere, with what computed each.
+
+A cell is a computation that fills one folder of the cache.  The cache is keyed by the code, so an
+edit would make a night of results look undone; a cell is therefore looked for by its
+configuration alone, and its record says which commit computed it.  ``status`` shows when that is
+not today's code; nothing is thrown away or recomputed without being asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from remi_lib.paths import cache_dir, project_root
+from remi_lib.progress import say
+from remi_lib.replication.store import Tables, code_digest, read_tables, write_json
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run, the folder it fills and what it costs.
+
+    ``folders`` is how the names of such folders begin, ``config`` what is stored in them,
+    ``module`` the module that computes, ``cost`` in any unit that cells of ``kind`` share.
+    """
+
+    kind: str
+    name: str
+    folders: str
+    config: Mapping[str, Any]
+    module: str
+    cost: float
+    compute: Callable[[], object]
+
+    @property
+    def record(self) -> Path:
+        """Where it is written what computed the cell."""
+        return cache_dir() / "cells" / f"{self.kind}-{self.name.replace(' ', '_')}.json"
+
+
+def folder_of(cell: Cell) -> Path | None:
+    """The folder that holds the cell's result, whatever code computed it; None if there is none."""
+    wanted = json.loads(json.dumps(cell.config))
+    for path in sorted(cache_dir().glob(f"{cell.folders}-*/config.json")):
+        try:
+            found = json.loads(path.read_text())["config"]
+        except (OSError, ValueError, KeyError):
+            continue
+        if {key: found.get(key) for key in wanted} == wanted:
+            return path.parent
+    return None
+
+
+def tables_of(cell: Cell) -> Tables | None:
+    """The cell's result, whatever code computed it; None if there is none."""
+    folder = folder_of(cell)
+    return None if folder is None else read_tables(folder)
+
+
+def finish(cells: Sequence[Cell], again: bool = False) -> None:
+    """Compute what is missing, in the order given; ``again``: what older code computed, too.
+
+    Another process may do the same meanwhile: a cell that one of them is at, the other leaves.
+    """
+    for cell in cells:
+        held = FileLock(cell.record.with_suffix(".lock"))
+        cell.record.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with held.acquire(timeout=0):
+                state = state_of(cell, running=False)
+                if state == "missing" or (again and state == "done by other code"):
+                    say(f"{cell.kind} {cell.name}: {left(cells)}")
+                    started = time.time()
+                    cell.compute()
+                    write_json(provenance(cell, time.time() - started), cell.record)
+        except Timeout:
+            continue
+
+
+def provenance(cell: Cell, seconds: float | None = None) -> Record:
+    """What computed a cell: commit, digest of the code, torch, CPU type, and how long it took."""
+    import torch
+
+    return {
+        "kind": cell.kind,
+        "cell": cell.name,
+        "commit": commit(),
+        "code": code_digest(cell.module)[:12],
+        "torch": torch.__version__.split("+")[0],
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "cost": cell.cost,
+        "seconds": seconds,
+    }
+
+
+def commit() -> str:
+    """The checkout's commit, "-dirty" if a tracked file differs from it; "unknown" without git."""
+    git = ["git", "-C", str(project_root())]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], **_QUIET)
+        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], **_QUIET)
+    except OSError:
+        return "unknown"
+    if head.returncode:
+        return "unknown"
+    return head.stdout.strip() + ("-dirty" if dirty.stdout.strip() else "")
+
+
+_QUIET: dict[str, Any] = {"capture_output": True, "text": True, "check": False}
+
+
+def record_of(cell: Cell) -> Record:
+    """The record of a cell; empty if it has none."""
+    try:
+        return json.loads(cell.record.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def state_of(cell: Cell, running: bool = True) -> str:
+    """ "done", "done by other code", "running" or "missing"."""
+    if folder_of(cell) is not None:
+        known = record_of(cell).get("code")
+        same = known in (None, code_digest(cell.module)[:12])
+        return "done" if same else "done by other code"
+    return "running" if running and _held(cell) else "missing"
+
+
+def _held(cell: Cell) -> bool:
+    path = cell.record.with_suffix(".lock")
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def status(cells: Sequence[Cell]) -> pd.DataFrame:
+    """A row per cell: kind, cell, state, the commit that computed it, seconds (measured or due)."""
+    pace = _pace(cells)
+    rows = []
+    for cell in cells:
+        state, record = state_of(cell), record_of(cell)
+        seconds = record.get("seconds") if state.startswith("done") else cell.cost * pace[cell.kind]
+        rows.append([cell.kind, cell.name, state, record.get("commit", ""), seconds])
+    return pd.DataFrame(rows, columns=["kind", "cell", "state", "commit", "seconds"])
+
+
+def _pace(cells: Sequence[Cell]) -> dict[str, float]:
+    """Seconds per unit of cost of each kind, of what has been measured; NaN if nothing was."""
+    pace: dict[str, float] = {}
+    for kind in {cell.kind for cell in cells}:
+        known = [r for c in cells if c.kind == kind and (r := record_of(c)).get("seconds")]
+        cost = sum(r["cost"] for r in known)
+        pace[kind] = sum(r["seconds"] for r in known) / cost if cost else float("nan")
+    return pace
+
+
+def left(cells: Sequence[Cell]) -> str:
+    """How much is left, in words: "3 of 40 cells done, 1.6 hours left on one core"."""
+    table = status(cells)
+    done = table["state"].str.startswith("done")
+    due = table.loc[~done, "seconds"]
+    hours = f"{due.sum() / 3600:.1f} hours left on one core"
+    if due.isna().any():
+        hours = f"at least {hours} ({due.isna().sum()} cells of unknown cost)"
+    return f"{done.sum()} of {len(table)} cells done, {hours}"
+
+
+def merged(former: pd.DataFrame | None, fresh: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Rows of ``fresh`` in place of former ones with the same keys; the other former ones stay."""
+    if former is None or former.empty:
+        return fresh.reset_index(drop=True)
+    new = pd.MultiIndex.from_frame(fresh[list(keys)].astype(str))
+    old = pd.MultiIndex.from_frame(former[list(keys)].astype(str))
+    return pd.concat([former[~old.isin(new)], fresh], ignore_index=True)
+
+
+def one_thread() -> None:
+    """One thread for this process: two processes beat two threads."""
+    import torch
+
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)

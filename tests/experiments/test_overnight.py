@@ -1,0 +1,108 @@
+"""The overnight profile on a tiny subset: cells, tables, and what a later sitting keeps."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from remi_lib.experiments import one_hot_controls, overnight, runs
+from remi_lib.paths import figures_dir, project_root
+from remi_lib.replication import cells
+from remi_lib.tasks import grid
+
+TINY = {
+    "levels": [1.0, 2.0], "each": 10, "dim": 4, "width": 8, "init_std": 0.1, "batch": 8,
+    "lr": 0.002, "weight": 1.0, "tau": 10.0, "seeds": 2, "span": 5, "device": "auto",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("REMI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("REMI_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setattr(overnight, "parameters", lambda: TINY)
+    monkeypatch.setattr(overnight, "THIN", 5)
+    groups = one_hot_controls.groups(
+        lrs=(0.1, 0.03, 0.01), batches=(32,), drift_batches=(100, 1000), seeds=2, steps=120
+    )
+    monkeypatch.setattr(one_hot_controls, "groups", lambda: groups)
+
+
+def test_the_plan_is_every_cell_once_and_one_seed_before_the_next():
+    plan = overnight.plan()
+    assert len({(c.kind, c.name) for c in plan}) == len(plan) == 16 + 2 * 7
+    seeds = [c.name.split()[-1] for c in plan if c.kind.startswith("fig7")]
+    assert seeds == sorted(seeds)
+
+
+def test_notebook_06_finds_the_cells_in_the_cache(capsys):
+    """The very call that the notebook makes, member for member and chunk for chunk."""
+    cells.finish(list(overnight.staircase_cells(TINY)))
+    capsys.readouterr()
+    task = overnight.task_of(TINY)
+    main = grid(seed=range(2), loss=overnight.gaussian_staircase.PAIRED, batch=8, weight=1.0)
+    options = {"lr": 0.002, "optimizer": "adam", "device": "auto", "probe_every": task.steps}
+    found = runs.run("staircase", task, main, task.steps, **options, chunk=2)
+    assert "computed" not in capsys.readouterr().out
+    assert len(found.terms) == 24 * task.steps
+
+
+def test_tables_of_a_half_done_profile_and_of_the_next_sitting():
+    plan = [c for c in overnight.plan() if c.kind != "controls"]
+    cells.finish(plan[:2])
+    overnight.tables()
+    first = pd.read_csv(figures_dir("overnight") / "fig7.csv")
+    assert set(first["loss"]) == {"mine", "remine", "nwj", "renwj"}
+    ended = pd.read_csv(figures_dir("overnight") / "fig7_runs.csv")
+    assert set(ended["commit"]) == {cells.commit()}
+    for cell in plan[:2]:  # the cache is lost, the committed table is not
+        for path in cells.folder_of(cell).iterdir():
+            path.unlink()
+    cells.finish(plan[2:3])
+    overnight.tables()
+    both = pd.read_csv(figures_dir("overnight") / "fig7.csv")
+    assert set(both["loss"]) == set(first["loss"]) | {"infonce", "reinfonce"}
+    kept = both[both["loss"].isin(first["loss"])]
+    pd.testing.assert_frame_equal(kept.reset_index(drop=True), first)
+
+
+def test_controls_are_judged_when_all_their_cells_are_done():
+    plan = list(overnight.control_cells())
+    cells.finish(plan[:-1])
+    overnight.tables()
+    verdicts = figures_dir("overnight") / "claims" / "one_hot_controls.json"
+    assert not verdicts.exists()
+    cells.finish(plan)
+    overnight.tables()
+    assert verdicts.exists()
+    assert (figures_dir("overnight") / "controls_drift.png").exists()
+
+
+def test_a_member_that_stands_still_or_is_lost_is_recorded_as_such():
+    steps = np.arange(100)
+    mi = {
+        0: np.sin(steps),
+        1: np.where(steps < 40, steps, 7.0),
+        2: np.where(steps < 60, 1.0, np.nan),
+    }
+    terms = pd.concat(
+        pd.DataFrame(
+            {
+                "member": member, "loss": f"l{member}", "seed": 0, "step": steps, "mi": values,
+                "joint_term": values, "product_term": 0 * values, "penalty": 0.0,
+            }
+        )
+        for member, values in mi.items()
+    )  # fmt: skip
+    found = overnight.outcome(terms, 100).set_index("loss")
+    assert found["frozen_step"].isna().tolist() == [True, False, True]
+    assert found.loc["l1", "frozen_step"] == 40
+    assert found["diverged_step"].isna().tolist() == [True, True, False]
+    assert found.loc["l2", "diverged_step"] == 60
+
+
+def test_the_profile_has_the_papers_size():
+    p = yaml.safe_load((project_root() / "params/overnight/06_gaussian_staircase.yaml").read_text())
+    task = overnight.task_of(p)
+    assert (task.dim, task.width, task.steps, p["batch"]) == (20, 256, 20_000, 64)
+    assert p["chunk"] == 2
