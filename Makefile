@@ -39,10 +39,10 @@ CHECKED := REMI_FIGURES="$(CURDIR)/build/nbval" REMI_REFERENCE="$(CURDIR)/build/
 	REMI_PROGRESS="$(CURDIR)/build/check.log" IPYTHONDIR="$(CURDIR)/build/ipython"
 JOBS ?= 2
 
-.PHONY: all env html times test unit check bench soak data refresh reference compare choose \
-	wheel-check lock lint clean distclean help
+.PHONY: all overnight overnight-status env html times test unit check bench soak data refresh \
+	reference compare choose wheel-check lock lint clean distclean help
 
-all: $(DONE) $(REPORT) $(PAGES) $(RECEIPT) ## rebuild every artifact of the profile (PROFILE=cpu|gpu)
+all: $(DONE) $(REPORT) $(PAGES) $(RECEIPT) ## rebuild every artifact of the profile (PROFILE=cpu|overnight|gpu)
 
 env: $(STAMP) ## set up .venv with the pinned packages
 
@@ -68,6 +68,21 @@ $(DONE): $(OUT)/%.ipynb: notebooks/%.ipynb params/$(PROFILE)/%.yaml | $(STAMP)
 
 $(OUT)/05_lambda_sweep.ipynb: $(OUT)/04_benchmark.ipynb
 $(OUT)/10_findings.ipynb: $(STORIES:%=$(OUT)/%.ipynb) $(OUT)/05_lambda_sweep.ipynb
+
+# The long runs come first, resumed and with the time that is left; notebook 06 then reads them.
+ifeq ($(PROFILE),overnight)
+.PHONY: long-runs
+long-runs: | $(STAMP)
+	@$(PY) -m remi_lib.experiments.overnight run
+$(DONE): | long-runs
+endif
+
+overnight: $(STAMP) ## the overnight profile's long runs, resumed, and their tables in figures/overnight
+	$(PY) -m remi_lib.experiments.overnight run
+	$(PY) -m remi_lib.experiments.overnight tables
+
+overnight-status: $(STAMP) ## what of them is done, running and missing, and how long the rest takes
+	@$(PY) -m remi_lib.experiments.overnight status
 
 $(REPORT): notebooks/11_report.ipynb params/$(PROFILE)/11_report.yaml $(DONE) \
 		$(wildcard remi_lib/data/claims/*.yaml remi_lib/data/messages.yaml)
@@ -163,5 +178,5 @@ distclean: clean ## and the environment
 	rm -rf $(VENV)
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 	@echo "  one notebook:   $(foreach name,$(NAMES),make $(shell echo $(name) | sed 's/^[0-9]*_//'),)"

@@ -6,8 +6,10 @@ import pytest
 import yaml
 
 from remi_lib.experiments import one_hot_controls, overnight, runs
+from remi_lib.experiments.rules import RULES
 from remi_lib.paths import figures_dir, project_root
 from remi_lib.replication import cells
+from remi_lib.replication.parameters import check
 from remi_lib.tasks import grid
 
 TINY = {
@@ -106,3 +108,9 @@ def test_the_profile_has_the_papers_size():
     task = overnight.task_of(p)
     assert (task.dim, task.width, task.steps, p["batch"]) == (20, 256, 20_000, 64)
     assert p["chunk"] == 2
+
+
+@pytest.mark.parametrize("path", sorted((project_root() / "params/overnight").glob("*.yaml")))
+def test_parameter_files_fit(path):
+    values = check(project_root() / "notebooks" / f"{path.stem}.ipynb", path, RULES)
+    assert values["profile"] == "overnight"
