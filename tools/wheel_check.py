@@ -28,6 +28,4 @@ assert abs(float(found) - math.log(2)) < 0.1, found
 data = files("remi_lib") / "data"
 assert (data / "table2.csv").is_file()
 assert any(path.name.endswith(".yaml") for path in (data / "claims").iterdir())
-print(
-    f"remi_lib {remi_lib.__version__}: {len(LOSSES)} losses, estimate_mi {float(found):.3f} of 0.693"
-)
+print(f"{remi_lib.__version__}: {len(LOSSES)} losses, estimate_mi {float(found):.3f} of 0.693")
