@@ -39,10 +39,10 @@ CHECKED := REMI_FIGURES="$(CURDIR)/build/nbval" REMI_REFERENCE="$(CURDIR)/build/
 	REMI_PROGRESS="$(CURDIR)/build/check.log" IPYTHONDIR="$(CURDIR)/build/ipython"
 JOBS ?= 2
 
-.PHONY: all overnight overnight-status env html times test unit check bench soak data refresh \
-	reference compare choose wheel-check lock lint clean distclean help
+.PHONY: all overnight overnight-status env html times test unit check bench gpu-check \
+	gpu-hours soak data refresh reference compare choose wheel-check lock lint clean distclean help
 
-all: $(DONE) $(REPORT) $(PAGES) $(RECEIPT) ## rebuild every artifact of the profile (PROFILE=cpu|overnight|gpu)
+all: $(DONE) $(REPORT) $(PAGES) $(RECEIPT) ## rebuild every artifact of the profile (PROFILE=cpu|overnight|gpu32|gpu)
 
 env: $(STAMP) ## set up .venv with the pinned packages
 
@@ -126,6 +126,12 @@ check: $(STAMP) ## nbval: run the committed notebooks and compare them and their
 
 bench: $(STAMP) ## speed of the engines against plain loops, measured in one run
 	$(PY) -m tools.bench
+
+gpu-check: $(STAMP) ## two minutes on a CUDA machine: can the GPU profile be believed, and how long is it
+	$(PY) -m remi_lib.experiments.gpu_check
+
+gpu-hours: $(STAMP) ## the table of GPU-hours in docs/gpu.md, from params/gpu32 and params/gpu
+	$(PY) -m remi_lib.experiments.gpu_hours
 
 soak: $(STAMP) ## kill `make all` twenty times, and run two at once; compare with an undisturbed run
 	$(PY) -m tools.soak

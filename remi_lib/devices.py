@@ -41,6 +41,20 @@ def current(device: torch.device) -> Iterator[torch.device]:
 
 
 @contextmanager
+def tensor_float(allowed: bool) -> Iterator[None]:
+    """Convolutions of a GPU in TF32 (10 bits of fraction) or in float32, as long as it lasts.
+
+    Matrix products, of which scores are made, stay float32.  Without effect on a CPU.
+    """
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+@contextmanager
 def denormals_flushed() -> Iterator[None]:
     """CPU arithmetic that rounds denormal numbers to 0, as long as the block lasts.
 

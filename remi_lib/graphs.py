@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -72,9 +73,29 @@ class CudaGraphs:
         return Recording(graph.replay, output)
 
 
-def backend_of(device: torch.device) -> Backend | None:
-    """What records steps on a device; None where nothing does."""
+BackendOf = Callable[[torch.device], Backend | None]
+
+
+def _cuda_graphs(device: torch.device) -> Backend | None:
     return CudaGraphs(device) if device.type == "cuda" else None
+
+
+_backend: ContextVar[BackendOf] = ContextVar("backend", default=_cuda_graphs)
+
+
+def backend_of(device: torch.device) -> Backend | None:
+    """What records steps on a device: CUDA graphs on a GPU, nothing (None) elsewhere."""
+    return _backend.get()(device)
+
+
+@contextmanager
+def recorded_by(backend: BackendOf) -> Iterator[None]:
+    """Another choice of what records, as long as the block lasts."""
+    token = _backend.set(backend)
+    try:
+        yield
+    finally:
+        _backend.reset(token)
 
 
 class Replayed:

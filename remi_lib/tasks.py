@@ -331,6 +331,7 @@ def _two_headed(members: Sequence[Member]) -> bool:
 
 BENCHMARKS = ("slb", "clb")
 NETS = ("convnet", "resnet18")
+PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -357,7 +358,7 @@ class ImageTask:
         for key, allowed in (
             ("benchmark", BENCHMARKS),
             ("net", NETS),
-            ("precision", ("float32", "bfloat16")),
+            ("precision", PRECISIONS),
         ):
             if getattr(self, key) not in allowed:
                 raise ValueError(

@@ -20,8 +20,17 @@ RETRIES = 2  # of a task whose worker died
 
 
 def gpu_share(device: str) -> float:
-    """GPUs a task asks for: REMI_GPU_SHARE, or the paper's 4 processes per GPU; 0 on a CPU."""
-    return 0.0 if device == "cpu" else float(os.environ.get("REMI_GPU_SHARE", "0.25"))
+    """The part of a GPU that a task asks for: REMI_GPU_SHARE, one GPU a task if unset; 0 on a CPU.
+
+    The paper ran four processes per GPU (0.25).  Processes that share a GPU take turns on it, so
+    a smaller share is worth it only where `make gpu-check` measured it to be.
+    """
+    if device == "cpu":
+        return 0.0
+    share = float(os.environ.get("REMI_GPU_SHARE", "1"))
+    if not 0 < share <= 1:
+        raise ValueError(f"REMI_GPU_SHARE: {share} is not allowed; more than 0, at most 1")
+    return share
 
 
 def ray_engine(groups: Sequence[Sequence[Run]], device: str, workers: int | None) -> Iterator[int]:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from remi_lib.critics import ImageCritic
-from remi_lib.devices import resolve_device
+from remi_lib.devices import current, resolve_device, tensor_float
 from remi_lib.evaluation import (
     BatchStatistics,
     all_pairs_statistics,
@@ -76,6 +76,11 @@ def execute(runs: Sequence[Run], device: str = "auto", label: str | None = None)
     """Train and evaluate runs of one company; their tables in the order given."""
     if len({run.company for run in runs}) != 1:
         raise ValueError("runs: only runs that differ in nothing but their loss train together")
+    with current(resolve_device(device)), tensor_float(runs[0].task.precision == "tf32"):
+        return _execute(runs, device, label)
+
+
+def _execute(runs: Sequence[Run], device: str, label: str | None) -> list[Tables]:
     task, epochs = runs[0].task, runs[0].epochs
     members = [run.member for run in runs]
     data = task.data(resolve_device(device))

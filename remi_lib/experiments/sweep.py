@@ -19,7 +19,6 @@ from remi_lib.progress import progress, say
 from remi_lib.replication.workers import WorkerDied, unordered
 
 ATTEMPTS = 3  # rounds over what is missing, after workers died
-PER_GPU = 4  # processes that share a GPU, as in Appendix D.1
 Engine = Callable[[Sequence[Sequence[Run]], str, int | None], Iterator[int]]
 
 
@@ -39,7 +38,8 @@ def sweep(
         engine: "local" (worker processes) or "ray" (a cluster, see :mod:`.cluster`);
             the environment's ENGINE, or local, if None.
         device: of every worker.
-        workers: local processes, single-threaded each; one per core, or four per GPU, if None.
+        workers: local processes, single-threaded each; one per core, or
+            :func:`per_gpu` per GPU, if None.
         stack: at most so many runs of equal company are trained as one batched model.
 
     Raises:
@@ -82,6 +82,14 @@ def chunks(runs: Sequence[Run], stack: int) -> list[list[Run]]:
     return sorted(cut, key=lambda group: -len(group) * group[0].epochs)
 
 
+def per_gpu() -> int:
+    """Processes that share a GPU: REMI_PER_GPU, or 1; the paper ran 4 (Appendix D.1)."""
+    count = int(os.environ.get("REMI_PER_GPU", "1"))
+    if count < 1:
+        raise ValueError(f"REMI_PER_GPU: {count} is not allowed; must be at least 1")
+    return count
+
+
 def _work(runs: Sequence[Run], device: str) -> int:
     first = runs[0]
     finish(runs, device, f"{first.task.benchmark} seed {first.member.seed} ({len(runs)} runs)")
@@ -91,11 +99,11 @@ def _work(runs: Sequence[Run], device: str) -> int:
 def _local(groups: Sequence[Sequence[Run]], device: str, workers: int | None) -> Iterator[int]:
     """Worker processes on this machine; a dead one ends the round, the next takes the rest.
 
-    GPUs take turns, :data:`PER_GPU` processes on each.
+    GPUs take turns, :func:`per_gpu` processes on each.
     """
     gpus = torch.cuda.device_count() if resolve_device(device).type == "cuda" else 0
     if gpus and device in ("auto", "cuda"):
-        workers = workers or PER_GPU * gpus
+        workers = workers or per_gpu() * gpus
         jobs = [(group, f"cuda:{i % gpus}") for i, group in enumerate(groups)]
     else:
         jobs = [(group, device) for group in groups]

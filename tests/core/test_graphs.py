@@ -9,10 +9,17 @@ import pandas as pd
 import pytest
 import torch
 
-from remi_lib import training
 from remi_lib.devices import current
 from remi_lib.experiments import sweep
-from remi_lib.graphs import WARM_UP, CudaGraphs, Recording, Replayed, output_gap, step_gap
+from remi_lib.graphs import (
+    WARM_UP,
+    CudaGraphs,
+    Recording,
+    Replayed,
+    output_gap,
+    recorded_by,
+    step_gap,
+)
 from remi_lib.images import load_images
 from remi_lib.tasks import ImageTask, Member, OneHotTask, StaircaseTask, grid
 from remi_lib.training import train
@@ -135,12 +142,12 @@ TASKS = [
 
 @pytest.mark.parametrize(("task", "members", "optimizer"), TASKS)
 @pytest.mark.parametrize("replay", ["works", "nothing"])
-def test_a_run_with_the_proof_is_a_run_without_it(monkeypatch, task, members, optimizer, replay):
+def test_a_run_with_the_proof_is_a_run_without_it(task, members, optimizer, replay):
     """Weights, batch-norm and optimiser statistics, a loss's own average: all byte for byte."""
     plain = train(task, members, 12, 1e-3, optimizer, device="cpu")
     backend = StandIn(replay=replay)
-    monkeypatch.setattr(training, "backend_of", lambda device: backend)
-    proved = train(task, members, 12, 1e-3, optimizer, device="cpu")
+    with recorded_by(lambda device: backend):
+        proved = train(task, members, 12, 1e-3, optimizer, device="cpu")
     assert backend.replays == (1 if replay == "nothing" else 12 - WARM_UP)
     pd.testing.assert_frame_equal(plain.history.terms, proved.history.terms, check_exact=True)
     pairs = zip(plain.critic.state_dict().items(), proved.critic.state_dict().items(), strict=True)

@@ -91,7 +91,7 @@ def test_notebook_tells_a_story(path):
     assert len(set(ids)) == len(ids)
 
 
-@pytest.mark.parametrize("profile", ["cpu", "gpu", "tiny"])
+@pytest.mark.parametrize("profile", ["cpu", "gpu", "gpu32", "tiny"])
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
 def test_parameter_files_fit(path, profile):
     values = check(path, ROOT / "params" / profile / f"{path.stem}.yaml", RULES)

@@ -20,7 +20,7 @@ import pandas as pd
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from remi_lib import distributed
-from remi_lib.devices import resolve_device
+from remi_lib.devices import resolve_device, tensor_float
 from remi_lib.distributed import share, world
 from remi_lib.experiments.imagenet.evaluation import evaluate, result_tables
 from remi_lib.experiments.imagenet.training import LongRun, train
@@ -72,7 +72,8 @@ def execute(run: LongRun, tree: Tree, resources: Resources, label: str | None = 
     """
     folder = run.folder(tree)
     checkpoint = _checkpoint(folder)
-    with distributed.joined(resolve_device(resources.device)) as device:
+    tf32 = tensor_float(run.task.precision == "tf32")
+    with distributed.joined(resolve_device(resources.device)) as device, tf32:
         if world().rank > 0:
             if share(None)[0]:
                 train(run, tree, device, checkpoint, resources.workers)

@@ -1,0 +1,280 @@
+"""`make gpu-check`: two minutes on a CUDA machine that say whether the GPU profile can be believed.
+
+Each check compares what only a GPU does (graphs, bfloat16, NCCL, its own resize) with what a CPU
+is tested to do, and each rate is measured beside the plain loop's in the same run.  Written to
+figures/gpu/check.json.  Without CUDA it says so in one line and writes nothing.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from remi_lib.devices import current, resolve_device, tensor_float
+from remi_lib.experiments import gpu_hours
+from remi_lib.experiments.image_rates import Noise, noise, our_loop, plain_loop
+from remi_lib.graphs import Backend, CudaGraphs, Recording, recorded_by
+from remi_lib.losses import LOSSES, make_loss
+from remi_lib.paths import figures_dir
+from remi_lib.progress import say
+from remi_lib.replication.store import write_json
+from remi_lib.tasks import Member, OneHotTask, StaircaseTask, Task, grid
+from remi_lib.training import train
+
+STEPS = 30  # of a comparison of two trainings
+
+
+@dataclass(frozen=True)
+class Check:
+    """A measured difference and the largest that is allowed; NaN is not allowed."""
+
+    name: str
+    value: float
+    limit: float
+    note: str
+
+    @property
+    def passed(self) -> bool:
+        return self.value <= self.limit
+
+    def __str__(self) -> str:
+        verdict = "passed" if self.passed else "FAILED"
+        return f"{verdict}: {self.name}: {self.value:.2g}, allowed {self.limit:.2g} ({self.note})"
+
+
+class Counting:
+    """A backend that counts the replays of another."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend, self.replays = backend, 0
+
+    def eager(self, step: Callable[[], torch.Tensor]) -> torch.Tensor:
+        return self.backend.eager(step)
+
+    def record(self, step: Callable[[], torch.Tensor]) -> Recording:
+        recording = self.backend.record(step)
+
+        def replay() -> None:
+            self.replays += 1
+            recording.replay()
+
+        return Recording(replay, recording.output)
+
+
+GRAPH_TASKS: dict[str, tuple[Task, list[Member], str]] = {
+    "one-hot": (OneHotTask(), grid(loss=["mine", "nwj", "remine"], seed=[0, 1], batch=32), "sgd"),
+    "staircase": (StaircaseTask((2.0,), STEPS, 5, 32), grid(loss=LOSSES, batch=16), "adam"),
+    "images": (Noise(size=64), [Member("remine", 0, 10)], "adam"),
+}
+
+
+def graph_equality(name: str, device: torch.device, backend: Backend | None = None) -> Check:
+    """A training by replays against one without: the largest difference of a recorded term.
+
+    Relative to 1 + its size.  Infinite if the step was not replayed.
+    """
+    task, members, optimizer = GRAPH_TASKS[name]
+    counting = Counting(backend or CudaGraphs(device))
+
+    def terms(choice: Backend | None) -> np.ndarray:
+        with recorded_by(lambda where: choice):
+            history = train(task, members, STEPS, 1e-3, optimizer, device=str(device)).history
+        return history.terms[["joint_term", "product_term", "penalty"]].to_numpy()
+
+    eager, replayed = terms(None), terms(counting)
+    gap = np.abs(replayed - eager) / (1 + np.abs(eager))
+    gap[np.isnan(replayed) & np.isnan(eager)] = 0
+    value = float(gap.max()) if counting.replays > 1 else float("inf")
+    note = f"{STEPS} steps, {counting.replays} of them replayed"
+    return Check(f"graph against eager steps, {name}", value, 1e-2, note)
+
+
+@torch.no_grad()
+def half_precision(device: torch.device, size: int = 224) -> Check:
+    """Embeddings of an untrained network in bfloat16 and in float32: ||difference|| / ||them||.
+
+    A CPU's bfloat16 is off by 0.008 at 224 pixels.
+    """
+    task = Noise(size=size)
+    data = task.data(device)
+    critic = task.critic([Member("mine")]).to(device)
+    with tensor_float(False):
+        exact, half = (
+            replace(task, precision=precision).outputs_of(critic, data.train_x[:10], data)
+            for precision in ("float32", "bfloat16")
+        )
+    value = ((half - exact).norm() / exact.norm()).item()
+    return Check("bfloat16 encoder against float32", value, 0.03, f"ResNet-18 at {size} pixels")
+
+
+def resize(device: torch.device, size: int = 224) -> Check:
+    """The loop's resize against torchvision's, in grey levels."""
+    from remi_lib._torchvision import v2
+
+    data = noise(20)
+    theirs = v2.functional.resize(data.train_x, [size, size], antialias=True).float()
+    ours = data.to(device).normalized(data.train_x.to(device), size).cpu()
+    value = (((ours + 1) * data.peak / 2).round() - theirs).abs().max().item()
+    return Check("resize against torchvision's", value, 1.0, f"grey levels, 32 to {size} pixels")
+
+
+def one_process_ddp(device: torch.device, size: int = 64) -> Check:
+    """Gradients through DistributedDataParallel in a world of one against those without it."""
+    task = Noise(size=size)
+    data = task.data(device)
+    gpu = device.type == "cuda"
+
+    def gradient(wrap: Callable[[nn.Module], nn.Module]) -> torch.Tensor:
+        critic = task.critic([Member("infonce")]).to(device)
+        outputs = wrap(critic)(data.normalized(data.train_x[:20], size))
+        table = task.table(outputs, data.train_y[:20].expand(outputs.shape[:2]))
+        (-make_loss("infonce")(table).objective).sum().backward()
+        return torch.cat([p.grad.flatten() for p in critic.parameters() if p.grad is not None])
+
+    def shared(critic: nn.Module) -> nn.Module:
+        if gpu:
+            critic = nn.SyncBatchNorm.convert_sync_batchnorm(critic)
+        return DistributedDataParallel(critic, [device] if gpu else None)
+
+    backend = "nccl" if gpu else "gloo"
+    with current(device), tensor_float(False):
+        alone = gradient(lambda critic: critic)
+        distributed.init_process_group(backend, store=distributed.HashStore(), rank=0, world_size=1)
+        try:
+            together = gradient(shared)
+        finally:
+            distributed.destroy_process_group()
+    value = ((together - alone).norm() / alone.norm()).item()
+    return Check(f"one process under DDP ({backend})", value, 1e-3, "gradients of one batch")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Images per second of both loops at one size, batch and precision of ours."""
+
+    size: int
+    batch: int
+    precision: str
+    ours: float
+    plain: float
+
+    def __str__(self) -> str:
+        return (
+            f"ResNet-18 at {self.size}, batch {self.batch}, {self.precision}: {self.ours:.0f} "
+            f"images/s, plain loop {self.plain:.0f}, ratio {self.ours / self.plain:.1f}"
+        )
+
+
+CELLS = (
+    (224, 10, "tf32"),
+    (224, 10, "bfloat16"),
+    (224, 10, "float32"),
+    (224, 100, "tf32"),
+    (32, 10, "tf32"),
+)
+
+
+def measure(size: int, batch: int, precision: str, device: torch.device, images: int = 900) -> Rate:
+    """Both loops over ``images`` images."""
+    steps = max(images // batch, 1)
+    ours = our_loop(Noise(size=size, precision=precision), batch, steps, device)
+    return Rate(size, batch, precision, ours, plain_loop(size, batch, steps, device))
+
+
+def rates_of(measured: Sequence[Rate]) -> gpu_hours.Rates:
+    """Measured rates in the place of the stated ones: operations a second at the paper's size.
+
+    Of several batch sizes the slowest, so that the projection is not too small; the time of a
+    step is that of the smallest images, which are nearly nothing but the start of kernels.
+    """
+    rates = gpu_hours.Rates()
+    for precision in {rate.precision for rate in measured}:
+        own = [rate for rate in measured if rate.precision == precision]
+        large = [rate for rate in own if rate.size == max(r.size for r in own)]
+        flop = [
+            rate.ours * gpu_hours.training_flop(gpu_hours.Network("resnet18", rate.size, 3, 512, 0))
+            for rate in large
+        ]
+        rates = replace(rates, **{precision: min(flop)})
+    small = min(measured, key=lambda rate: (rate.size, rate.batch))
+    return replace(rates, step=small.batch / small.ours)
+
+
+def report(
+    checks: Sequence[Check], measured: Sequence[Rate], device: dict[str, str], seconds: float
+) -> dict[str, Any]:
+    """What check.json holds; hours are projected from the rates of the same run."""
+    rates = rates_of(measured)
+    return {
+        "device": device,
+        "seconds": round(seconds, 1),
+        "passed": all(check.passed for check in checks),
+        "checks": [{**asdict(check), "passed": check.passed} for check in checks],
+        "images per second": [asdict(rate) for rate in measured],
+        "rates": asdict(rates),
+        "GPU-hours, projected": {
+            profile: {
+                row.artifact: round(row.hours, 2)
+                for row in gpu_hours.table(profile, rates).itertuples()
+            }
+            for profile in gpu_hours.PROFILES
+        },
+    }
+
+
+def about(device: torch.device) -> dict[str, str]:
+    """Device, driver, versions and day."""
+    return {
+        "name": torch.cuda.get_device_name(device),
+        "driver": _driver(),
+        "cuda": str(torch.version.cuda),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "date": date.today().isoformat(),
+    }
+
+
+def _driver() -> str:
+    """As the driver itself says it; "unknown" where it says nothing."""
+    file = Path("/proc/driver/nvidia/version")
+    return file.read_text(encoding="utf-8").splitlines()[0] if file.is_file() else "unknown"
+
+
+def main() -> int:
+    """Run everything; 1 if a check failed."""
+    if not torch.cuda.is_available():
+        say("gpu-check: skipped, there is no CUDA device here")
+        return 0
+    started = time.perf_counter()
+    device = resolve_device("cuda:0")
+    checks = [graph_equality(name, device) for name in GRAPH_TASKS]
+    checks += [half_precision(device), resize(device), one_process_ddp(device)]
+    for check in checks:
+        say(str(check))
+    measured = []
+    for cell in CELLS:
+        measured.append(measure(*cell, device))
+        say(str(measured[-1]))
+    found = report(checks, measured, about(device), time.perf_counter() - started)
+    target = figures_dir("gpu") / "check.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_json(found, target)
+    for profile, hours in found["GPU-hours, projected"].items():
+        say(f"PROFILE={profile}: {hours['all']:.0f} GPU-hours at these rates, one run at a time")
+    say(f"{found['seconds']:.0f} s; written to {target.parent.name}/{target.name}")
+    return 0 if found["passed"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

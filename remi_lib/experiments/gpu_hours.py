@@ -1,0 +1,281 @@
+"""GPU-hours of every artifact of a profile, projected from its parameter files.
+
+An estimate from arithmetic, not a measurement: images x FLOP an image, over a stated rate, and
+never less than a stated time a step, since a step of ten small images takes as long as its
+kernels take to start.  `make gpu-check` puts the rates that it measured in the place of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+import yaml
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from remi_lib.critics import ResNet18, StackedConvNet
+from remi_lib.experiments import planned
+from remi_lib.experiments.image_runs import Run
+from remi_lib.experiments.imagenet import table3
+from remi_lib.experiments.imagenet.trees import IMAGENET_IMAGES
+from remi_lib.losses import RIVALS
+from remi_lib.paths import project_root
+from remi_lib.replication.store import atomic
+
+PROFILES = ("gpu32", "gpu")
+BEGIN, END = "<!-- gpu-hours: `make gpu-hours` -->\n", "<!-- gpu-hours: end -->\n"
+SIDES = {"digits": (1, 8), "mnist": (1, 28), "cifar10": (3, 32), "cifar100": (3, 32)}
+TRAIN_IMAGES = {"digits": 1437, "mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
+CLASSES = {"digits": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What one GPU does.  The defaults are stated for an H100 and have not been measured.
+
+    ``bfloat16``, ``tf32``, ``float32``: operations a second of training in each precision.  7% of
+    the dense bfloat16 peak (989 TFLOP/s), as small batches of a small network do not fill the
+    device; half of that in TF32, as its peak is half; and 20 of the 67 TFLOP/s of plain float32.
+    ``step``: seconds that a step takes at the least, some 300 kernels of a replayed graph at 3
+    microseconds.  ``pictures``: JPEG files a second that 16 workers decode.
+    """
+
+    bfloat16: float = 7e13
+    tf32: float = 3.5e13
+    float32: float = 2e13
+    step: float = 1e-3
+    pictures: float = 2000.0
+
+
+class Network(NamedTuple):
+    """What an image costs: the network, its input and its outputs."""
+
+    net: str
+    size: int
+    channels: int
+    width: int
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Trainings, the images they see, their steps, their operations, and seconds on one GPU."""
+
+    runs: int = 0
+    images: float = 0.0
+    steps: float = 0.0
+    flop: float = 0.0
+    seconds: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        names = ("runs", "images", "steps", "flop", "seconds")
+        return Cost(*(getattr(self, name) + getattr(other, name) for name in names))
+
+
+@cache
+def training_flop(network: Network) -> float:
+    """Operations of a forward and a backward pass on one image, as torch counts them."""
+    if network.net == "resnet18":
+        encoder: nn.Module = ResNet18([0], network.channels)
+    elif network.net == "convnet":
+        encoder = StackedConvNet([0], network.size, network.channels, network.width)
+    else:
+        raise ValueError(f"net: the operations of {network.net!r} are not known here")
+    images = torch.zeros(2, network.channels, network.size, network.size)
+    with FlopCounterMode(display=False) as counter:
+        encoder(images).sum().backward()
+    return counter.get_total_flops() / len(images) + 3 * 2 * network.width * network.outputs
+
+
+def network_of(run: Run) -> Network:
+    task = run.task
+    channels, side = SIDES[task.dataset]
+    outputs = CLASSES[task.dataset] if task.benchmark == "slb" else task.outputs or 0
+    return Network(task.net, task.size or side, channels, task.width, outputs)
+
+
+def cost_of(run: Run, rates: Rates) -> Cost:
+    """One image run, counted in full, also where it will fail and stop early."""
+    steps = run.epochs * (TRAIN_IMAGES[run.task.dataset] // run.member.batch)
+    images = steps * run.member.batch
+    flop = images * training_flop(network_of(run))
+    seconds = max(flop / getattr(rates, run.task.precision), steps * rates.step)
+    return Cost(1, images, steps, flop, seconds)
+
+
+def staircase_flop(dim: int, width: int, batch: int) -> float:
+    """Operations of a forward and backward pass over all pairs of a batch, per member."""
+    pairs = batch**2
+    return 3 * 2 * (pairs * (width**2 + width) + 2 * batch * dim * width)
+
+
+def parameters(profile: str, root: Path | None = None) -> dict[str, dict[str, Any]]:
+    """The parameter files of a profile by notebook ("04_benchmark"); ValueError if none."""
+    files = sorted(((root or project_root()) / "params" / profile).glob("*.yaml"))
+    if not files:
+        raise ValueError(f"profile: params/{profile} has no parameter files")
+    return {file.stem: yaml.safe_load(file.read_text(encoding="utf-8")) for file in files}
+
+
+def image_runs(given: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Run]]:
+    """The image runs of each artifact; what an earlier artifact has trained is left out."""
+    wanted = {
+        **_table2(given["04_benchmark"]),
+        **_lambda_sweep(given["05_lambda_sweep"]),
+        "Fig 8": planned.fig8_runs(
+            **_pick(given["07_out_of_distribution"], "dataset batch epochs seeds lr weight"),
+            **_task(given["07_out_of_distribution"]),
+        ),
+    }
+    seen: set[Run] = set()
+    new = {}
+    for artifact, runs in wanted.items():
+        new[artifact] = [run for run in dict.fromkeys(runs) if run not in seen]
+        seen.update(runs)
+    return new
+
+
+def costs(profile: str, rates: Rates = Rates(), root: Path | None = None) -> dict[str, Cost]:
+    """What each artifact of a profile costs, in the order of the notebooks."""
+    given = parameters(profile, root)
+    found = {"Figs 1 to 5": _one_hot(given, rates)}
+    for artifact, runs in image_runs(given).items():
+        found[artifact] = sum((cost_of(run, rates) for run in runs), Cost())
+    found["Fig 7"] = _staircase(given["06_gaussian_staircase"], rates)
+    if given["08_imagenet"]["dataset"] == "imagenet":
+        found["Fig 9, Table 3"] = _imagenet(given["08_imagenet"], rates)
+    return found
+
+
+def table(profile: str, rates: Rates = Rates(), root: Path | None = None) -> pd.DataFrame:
+    """:func:`costs` with their sum: artifact, trainings, images, steps, FLOP, hours."""
+    found = costs(profile, rates, root)
+    found["all"] = sum(found.values(), Cost())
+    rows = [
+        (name, c.runs, c.images, c.steps, c.flop, c.seconds / 3600) for name, c in found.items()
+    ]
+    return pd.DataFrame(rows, columns=["artifact", "runs", "images", "steps", "flop", "hours"])
+
+
+def markdown(profile: str, rates: Rates = Rates(), root: Path | None = None) -> str:
+    """The table as Markdown."""
+    lines = ["| artifact | trainings | images | steps | FLOP | GPU-hours |"]
+    lines += ["|---|--:|--:|--:|--:|--:|"]
+    for row in table(profile, rates, root).itertuples():
+        images = f"{row.images:.2g}" if row.images else "–"
+        cells = [f"{row.artifact}", f"{row.runs}", images, f"{row.steps:.2g}", f"{row.flop:.1e}"]
+        cells += [f"{row.hours:.1f}" if row.hours >= 0.1 else "< 0.1"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def block(root: Path | None = None) -> str:
+    """The tables of all profiles, as docs/gpu.md holds them between :data:`BEGIN` and END."""
+    parts = [f"`PROFILE={name}`\n\n{markdown(name, root=root)}\n" for name in PROFILES]
+    return "\n".join(parts)
+
+
+def with_block(text: str, new: str) -> str:
+    """A document with the generated block replaced; ValueError if it has no place for it."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise ValueError(f"docs/gpu.md: needs one {BEGIN.strip()} and one {END.strip()}")
+    before, rest = text.split(BEGIN)
+    return before + BEGIN + new + END + rest.split(END)[1]
+
+
+def _table2(given: Mapping[str, Any]) -> dict[str, list[Run]]:
+    runs = planned.table2_runs(
+        **_pick(given, "datasets batches slb_epochs clb_epochs weights seeds lr rejs_target"),
+        **_task(given),
+        other_targets=(0.0, -1.0),  # -1 counts for the self-consistent one, which needs the data
+    )
+    return {
+        "Table 2": runs["main"],
+        "Table 2, other targets of ReJS": runs["variants"],
+        "Table 2, control of the precision": planned.precision_control(
+            runs["main"], given["control"], given["weight"]
+        ),
+    }
+
+
+def _lambda_sweep(given: Mapping[str, Any]) -> dict[str, list[Run]]:
+    common = _pick(given, "datasets batches lr rejs_target") | _task(given)
+    controls = common | {"weight": given["weight"], "seeds": given["control_seeds"]}
+    shapes = planned.score_shapes(given["widths"], given["outputs"])
+    square = planned.square_runs(**controls, **_pick(given, "square_epochs tau"))
+    short = _pick(given, "clb_epochs short_epochs")
+    scaled = planned.scaled_runs(**controls, **short, shapes=shapes)
+    return {
+        "Fig 6": planned.fig6_runs(**common, **_pick(given, "clb_epochs weights seeds")),
+        "Clip x penalty": planned.together(square),
+        "Scale of the scores": planned.together(scaled),
+    }
+
+
+def _staircase(given: Mapping[str, Any], rates: Rates) -> Cost:
+    """The twelve losses twice (straight and bent), five codings of the authors', the rivals."""
+    extra = given["extra_seeds"]
+    ensembles = (12 * given["seeds"], 5 * extra, len(RIVALS) * extra, 12 * extra)
+    steps = given["each"] * len(given["levels"])
+    flop = staircase_flop(given["dim"], given["width"], given["batch"]) * steps
+    total = Cost()
+    for members in ensembles:
+        seconds = max(members * flop / rates.float32, steps * rates.step)
+        total += Cost(members, 0, steps, members * flop, seconds)
+    return total
+
+
+def _one_hot(given: Mapping[str, Mapping[str, Any]], rates: Rates) -> Cost:
+    """Five ensembles, each as long as its steps take to start: a member-step is 0.1 MFLOP."""
+    steps = [given[name]["steps"] for name in ("01_drift", "02_explosion", "03_target_constant")]
+    total = sum(steps) + given["02_explosion"]["steps"]
+    return Cost(4, 0, total, 0, total * rates.step)
+
+
+def _imagenet(given: Mapping[str, Any], rates: Rates) -> Cost:
+    """Every picture is decoded anew in every epoch, so the loader bounds it from below."""
+    runs = table3.runs_of(
+        table3.LOSSES3,
+        weights=dict(zip(("slb", "clb"), given["weights"], strict=True)),
+        dataset="imagenet",
+        **_pick(given, "net size precision batch epochs lr augment seeds"),
+    )
+    total = Cost()
+    for run in runs:
+        steps = run.epochs * (IMAGENET_IMAGES // run.batch)
+        images = steps * run.batch
+        outputs = table3.PAPER_CLASSES if run.task.benchmark == "slb" else 0
+        network = Network(run.task.net, run.size, 3, run.task.width, outputs)
+        flop = images * training_flop(network) * len(run.members)
+        slowest = max(
+            flop / getattr(rates, run.task.precision), steps * rates.step, images / rates.pictures
+        )
+        total += Cost(len(run.members), images, steps, flop, slowest)
+    return total
+
+
+def _pick(given: Mapping[str, Any], names: str) -> dict[str, Any]:
+    return {name: given[name] for name in names.split()}
+
+
+def _task(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {**_pick(given, "net precision"), "size": given["size"] or None}
+
+
+def main(root: Path | None = None) -> None:
+    """Write the block of docs/gpu.md anew."""
+    path = (root or project_root()) / "docs" / "gpu.md"
+    with atomic(path) as temporary:
+        temporary.write_text(
+            with_block(path.read_text(encoding="utf-8"), block(root)), encoding="utf-8"
+        )
+
+
+if __name__ == "__main__":
+    main()

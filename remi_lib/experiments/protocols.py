@@ -1,0 +1,106 @@
+"""Which lambda a regularised loss is reported at: three protocols, each with what it may see.
+
+"best MI": the paper's, the lambda "that shows the best MI", chosen after the fact on the training
+MI by its distance to H(Y).  "held-out": the lambda with the largest MI on held-out pairs, which
+needs no truth.  "fixed": one lambda for all losses.  A protocol that may choose among values that
+reach towards 0 can hardly do worse than the original loss; only "fixed" compares like with like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from remi_lib.experiments.benchmark import CELL, fate, mi_error, per_run, table2
+from remi_lib.experiments.image_runs import Results, Run, load
+from remi_lib.losses import split_name
+
+PROTOCOLS = ("best MI", "held-out", "fixed")
+
+
+def choices(runs: pd.DataFrame, protocol: str, fixed: float) -> pd.Series:
+    """Lambda of each regularised cell, indexed by :data:`~.benchmark.CELL`.
+
+    ``runs``: of :func:`~.benchmark.per_run`, every lambda.  A diverged run is infinitely far from
+    H(Y) and holds out nothing, so a lambda at which a seed diverged is taken only if all have one.
+
+    Raises:
+        ValueError: an unknown protocol, or a fixed lambda that was not run.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol: {protocol!r} is not allowed; one of {', '.join(PROTOCOLS)}")
+    twins = runs[[split_name(name)[1] for name in runs["loss"]]]
+    if protocol == "fixed":
+        if not (twins["weight"] == fixed).any():
+            raise ValueError(f"fixed: lambda {fixed} is not one of those that were run")
+        return twins.groupby(CELL, sort=False)["weight"].agg(lambda _: fixed)
+    merit = -mi_error(twins) if protocol == "best MI" else twins["test_mi"].fillna(-float("inf"))
+    means = merit.groupby([*(twins[key] for key in CELL), twins["weight"]], sort=False).mean()
+    best = means.groupby(CELL, sort=False).idxmax()
+    return best.map(lambda cell: cell[-1])
+
+
+def choose(runs: Sequence[Run], results: Results, protocol: str, fixed: float) -> list[Run]:
+    """Every original run, and the regularised ones at the lambda that the protocol chooses.
+
+    ``results``: of the same runs, in the same order.
+    """
+    weights = choices(per_run(results), protocol, fixed)
+    kept = []
+    for run in runs:
+        cell = (run.task.dataset, run.task.benchmark, run.member.loss)
+        if not split_name(run.member.loss)[1] or run.member.weight == weights[cell]:
+            kept.append(run)
+    return kept
+
+
+def of_the_same_lambda(others: Sequence[Run], chosen: Sequence[Run]) -> list[Run]:
+    """Those of other runs whose lambda is the one chosen for their loss on their cell."""
+    taken = {(r.task.dataset, r.task.benchmark, r.member.loss, r.member.weight) for r in chosen}
+    return [
+        run
+        for run in others
+        if (run.task.dataset, run.task.benchmark, run.member.loss, run.member.weight) in taken
+    ]
+
+
+def control(runs: Sequence[Run], among: Sequence[Run]) -> pd.DataFrame:
+    """Runs in another precision beside the same runs in Table 2's: a row a run.
+
+    ``among``: Table 2's.  Columns ``mi``, ``accuracy`` and how it ended, of both and their
+    difference.
+    """
+    own = per_run(load(runs))
+    usual = per_run(load([_twin(run, among) for run in runs]))
+    table = own[[*CELL, "seed", "weight"]].assign(
+        precision=[run.task.precision for run in runs],
+        precision_usual=among[0].task.precision,
+    )
+    for frame, suffix in ((own, ""), (usual, "_usual")):
+        for column in ("mi", "accuracy"):
+            table[column + suffix] = frame[column]
+        table["fate" + suffix] = frame.apply(fate, axis=1)
+    for column in ("mi", "accuracy"):
+        table[column + "_difference"] = table[column] - table[column + "_usual"]
+    return table.reset_index(drop=True)
+
+
+def _twin(run: Run, among: Sequence[Run]) -> Run:
+    """The same run in the precision of ``among``."""
+    return replace(run, task=replace(run.task, precision=among[0].task.precision))
+
+
+def by_protocol(results: Results, fixed: float) -> pd.DataFrame:
+    """Table 2 under each protocol, long, with the lambda of each cell (NaN for an original)."""
+    runs = per_run(results)
+    tables = []
+    for protocol in PROTOCOLS:
+        weights = choices(runs, protocol, fixed)
+        own = pd.MultiIndex.from_frame(runs[CELL])
+        at = weights.reindex(own).to_numpy()
+        table = table2(runs[(runs["weight"] == at) | pd.isna(at)])
+        chosen = weights.reindex(pd.MultiIndex.from_frame(table[CELL])).to_numpy()
+        tables.append(table.assign(protocol=protocol, weight=chosen))
+    return pd.concat(tables, ignore_index=True)
