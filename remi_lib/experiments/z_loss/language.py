@@ -25,7 +25,7 @@ LICENCE = Path(os.__file__).with_name("LICENSE.txt")
 
 @dataclass(frozen=True)
 class Model:
-    """A decoder of ``layers`` blocks, ``width`` wide, over ``context`` characters, and its training."""
+    """A decoder of ``layers`` blocks, ``width`` wide, ``context`` long, and its training."""
 
     layers: int
     width: int

@@ -1,0 +1,246 @@
+"""Notebook 12's pictures, tables and verdicts: views of what its studies returned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.figure import Figure
+
+from remi_lib.experiments import plots
+from remi_lib.experiments.z_loss.classifier import REMEDIES, sensitivity
+from remi_lib.intervals import Estimate, interval, mean_interval, median_interval
+from remi_lib.losses import make_loss
+from remi_lib.replication.claims import Ledger
+from remi_lib.scores import class_pairs
+from remi_lib.streams import generator
+
+LINES = {"err_style": "band", "errorbar": ("pi", 80), "estimator": "median"}
+DOTS = {"errorbar": ("pi", 80), "estimator": "median", "dodge": 0.4, "linestyle": "none"}
+
+
+def identity_errors(count: int, weight: float, rows: int = 16, classes: int = 10) -> pd.DataFrame:
+    """Both sides of the identity on ``count`` random tables of growing scale, in double precision.
+
+    Columns ``scale``, ``z_loss`` (the definition, lambda mean (log sum e^T)^2), ``pinned``
+    (ReInfoNCE's penalty at C = -log K), ``variance`` (lambda Var log Z) and ``error``, relative.
+    """
+    scale = torch.logspace(-2, 3, count, dtype=torch.float64)
+    stream = generator(0, "z_loss identity")
+    t = torch.randn(count, rows, classes, generator=stream, dtype=torch.float64)
+    t = t * scale[:, None, None]
+    labels = torch.randint(classes, (count, rows), generator=stream)
+    pinned = make_loss("reinfonce", weight, -math.log(classes))(class_pairs(t, labels)).penalty
+    log_z = t.logsumexp(-1)
+    variance = weight * log_z.var(-1, correction=0)
+    z_loss = weight * log_z.square().mean(-1)
+    error = (z_loss - pinned - variance).abs() / z_loss
+    columns = {"scale": scale, "z_loss": z_loss, "pinned": pinned, "variance": variance}
+    return pd.DataFrame({k: v.numpy() for k, v in {**columns, "error": error}.items()})
+
+
+def rates_figure(final: pd.DataFrame, ceiling: float) -> Figure:
+    """Test loss over the learning rate, a line per remedy, and each remedy's sensitivity."""
+    figure, (left, right) = plots.panels(2, height=3.0, width_ratios=[3, 2])
+    shown = final.assign(nll=final["nll"].fillna(math.inf).clip(upper=ceiling))
+    options = {**LINES, "hue": "remedy", "style": "remedy"}
+    sns.lineplot(shown, x="rate", y="nll", ax=left, **options)
+    plots.reference(left, ceiling, "a guess")
+    left.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="test loss (nats)")
+    left.legend(fontsize="x-small", title=None)
+    table = sensitivity(final, ceiling)
+    sns.stripplot(table, x="sensitivity", y="remedy", hue="remedy", ax=right, size=4, legend=False)
+    right.set(xlabel="sensitivity (nats)", ylabel="")
+    return figure
+
+
+def idle_figure(final: pd.DataFrame) -> Figure:
+    """|log Z| and accuracy with and without the penalty, a column per setting."""
+    shown = final.assign(
+        setting=settings_of(final),
+        penalty=np.where(final["weight"] > 0, "with", "without"),
+    )
+    figure, (left, right) = plots.panels(2, height=2.6)
+    options = {"x": "setting", "hue": "penalty", "hue_order": ["without", "with"], **DOTS}
+    sns.pointplot(shown, y="log_z", ax=left, **options)
+    sns.pointplot(shown, y="accuracy", ax=right, legend=False, **options)
+    left.set(xlabel="", ylabel="mean |log Z| (nats)", yscale="symlog", ylim=(0, None))
+    right.set(xlabel="", ylabel="test accuracy")
+    for ax in (left, right):
+        ax.tick_params("x", labelrotation=20)
+    return figure
+
+
+def settings_of(final: pd.DataFrame) -> pd.Series:
+    """ "cosine / 0.2" or "inner product" of each row."""
+    cosine = "cosine / " + final["temperature"].map("{:g}".format)
+    return cosine.where(final["normalised"], "inner product")
+
+
+def scale_figure(course: pd.DataFrame, ceiling: float) -> Figure:
+    """The learned scale and log Z over the steps, a column per precision, a line per guard."""
+    names = list(course["precision"].unique())
+    figure, axes = plots.panels(2 * len(names), columns=len(names), height=2.2, sharex=True)
+    for i, name in enumerate(names):
+        above, below = axes[i], axes[len(names) + i]
+        own = course[course["precision"] == name]
+        options = {"x": "step", "hue": "guard", "style": "guard", **LINES}
+        sns.lineplot(own, y="scale", ax=above, legend=i == 0, **options)
+        sns.lineplot(own, y="log_z", ax=below, legend=False, **options)
+        plots.reference(above, ceiling)
+        plots.reference(below, 0)
+        above.set(yscale="log", title=name, ylabel="logit scale")
+        below.set(ylabel=r"mean $\log Z_i$ (nats)")
+    return figure
+
+
+def calibration_figure(final: pd.DataFrame) -> Figure:
+    """Self-normalisation, loss with and without the softmax, and calibration over the weight."""
+    figure, axes = plots.panels(3, height=2.5)
+    shown = final.assign(weight=final["weight"].map("{:g}".format))
+    options = {"x": "weight", **DOTS, "dodge": False, "linestyle": "-"}
+    sns.pointplot(shown, y="log_z_95", ax=axes[0], **options)
+    losses = shown.melt(["weight", "seed"], ["nll", "nll_bare"], "softmax", "loss").replace(
+        {"nll": "with softmax", "nll_bare": "without"}
+    )
+    sns.pointplot(losses, y="loss", hue="softmax", ax=axes[1], **options)
+    sns.pointplot(shown, y="ece", ax=axes[2], **options)
+    axes[0].set(yscale="log", ylabel="95th percentile of |log Z| (nats)")
+    axes[1].set(yscale="symlog", ylabel="test loss (nats)")
+    axes[1].legend(title=None)
+    axes[2].set(ylabel="calibration error", ylim=(0, None))
+    for ax in axes:
+        ax.set(xlabel="λ of the z-loss")
+    return figure
+
+
+def plug_in_figure(final: pd.DataFrame, batch: int) -> Figure:
+    """E_P[T] and the InfoNCE reading against the true MI, a column per reading."""
+    figure, (left, right) = plots.panels(2, height=2.6, sharey=True)
+    options = {**LINES, "hue": "pin", "style": "pin", "markers": True, "dashes": False}
+    sns.lineplot(final, x="level", y="infonce", ax=left, legend=False, **options)
+    sns.lineplot(final, x="level", y="plug_in", ax=right, **options)
+    for ax in (left, right):
+        ax.axline((2, 2), slope=1, color="black", lw=0.9)
+        plots.reference(ax, math.log(batch), "log K")
+        ax.set(xlabel="true MI (nats)", ylabel="reading (nats)")
+    left.set(title="InfoNCE")
+    right.set(title=r"$E_P[T]$")
+    right.legend(title=None, fontsize="x-small")
+    return figure
+
+
+def language_figure(course: pd.DataFrame) -> Figure:
+    """Mean log Z over the steps, a panel per precision, a line per weight."""
+    names = list(course["precision"].unique())
+    figure, axes = plots.panels(len(names), height=2.5, sharey=True)
+    shown = course.assign(weight=course["weight"].map("λ = {:g}".format))
+    for ax, name in zip(axes, names, strict=True):
+        own = shown[shown["precision"] == name]
+        sns.lineplot(own, x="step", y="log_z", hue="weight", style="weight", ax=ax, **LINES)
+        plots.reference(ax, 0)
+        ax.set(title=name, ylabel="mean log Z (nats)")
+        ax.legend(title=None)
+    return figure
+
+
+def means(frame: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataFrame:
+    """Means over seeds, "0.012 ± 0.003" (95% interval), a row per setting in the order given."""
+
+    def text(values: pd.Series) -> str:
+        lost = int((~np.isfinite(values)).sum())
+        if lost:
+            return f"non-finite {lost}/{len(values)}"
+        found = mean_interval(values)
+        return f"{found.value:.3f} ± {found.high - found.value:.3f}"
+
+    return frame.groupby(by, sort=False)[columns].agg(text)
+
+
+def _paired(
+    frame: pd.DataFrame, column: str, value: str, first: object, second: object
+) -> Estimate:
+    """first minus second of ``column``, by seed."""
+    wide = frame.pivot(index="seed", columns=column, values=value)
+    return interval(wide[first] - wide[second])
+
+
+def judge(ledger: Ledger, tables: Mapping[str, pd.DataFrame], ceiling: float, batch: int) -> None:
+    """Judge every claim of notebook 12 from its tables alone.
+
+    ``tables``: identity, rates, idle, scale, calibration, plug_in and language.
+    """
+    worst = float(tables["identity"]["error"].max())
+    ledger.judge("z.identity", Estimate(worst, worst, worst))
+    _judge_rates(ledger, sensitivity(tables["rates"], ceiling))
+    _judge_idle(ledger, tables["idle"])
+    _judge_scale(ledger, tables["scale"])
+    _judge_calibration(ledger, tables["calibration"])
+    _judge_plug_in(ledger, tables["plug_in"], batch)
+    _judge_language(ledger, tables["language"])
+
+
+def _judge_rates(ledger: Ledger, table: pd.DataFrame) -> None:
+    def gain(first: str, second: str) -> Estimate:
+        return _paired(table, "remedy", "sensitivity", first, second)
+
+    for remedy in REMEDIES:
+        if remedy not in ("none", "z-loss 1e-4"):
+            ledger.judge(f"z.rates.{remedy}", gain("none", remedy))
+    ledger.judge("z.rates.centering-beats", gain("z-loss", "mu-centering"))
+    ledger.judge("z.rates.small-weight", gain("none", "z-loss 1e-4"))
+    ledger.judge("z.rates.variance-adds", gain("ReInfoNCE", "z-loss"))
+
+
+def _judge_idle(ledger: Ledger, final: pd.DataFrame) -> None:
+    for setting, own in final.groupby(settings_of(final), sort=False):
+        moved = _paired(own, "weight", "log_z", 0.0, own["weight"].max())
+        raw = setting == "inner product"
+        name = "active.raw" if raw else f"idle.normalised-{str(setting).split(' / ')[1]}"
+        ledger.judge(f"z.{name}", moved)
+
+
+def _judge_scale(ledger: Ledger, final: pd.DataFrame) -> None:
+    full = final[final["precision"] == "float32"]
+    scale = full.set_index("guard")["scale"]
+    ledger.judge("z.scale.grows", median_interval(scale["none"]))
+    ledger.judge("z.scale.penalty-holds", median_interval(scale["penalty"]))
+    ledger.judge("z.scale.recall", _paired(full, "guard", "recall", "penalty", "clamp"))
+    bare = final[final["guard"] == "none"]
+    ledger.judge("z.scale.bfloat16", _paired(bare, "precision", "recall", "bfloat16", "float32"))
+
+
+def _judge_calibration(ledger: Ledger, final: pd.DataFrame) -> None:
+    chosen = final[final["weight"] == 0.1]
+    ledger.judge("z.calibration.normalised", mean_interval(chosen["log_z_95"]))
+    ledger.judge("z.calibration.bare-loss", mean_interval(chosen["nll_bare"] - chosen["nll"]))
+    by = final.groupby("seed")[["log_z_95", "nll"]]
+    trade = by.apply(lambda own: own["log_z_95"].corr(own["nll"], "spearman"))
+    ledger.judge("z.calibration.trade", mean_interval(trade))
+    ledger.judge("z.calibration.ece", _paired(final, "weight", "ece", 0.0, 0.1))
+
+
+def _judge_plug_in(ledger: Ledger, final: pd.DataFrame, batch: int) -> None:
+    top = final[final["level"] == final["level"].max()].set_index(["pin", "seed"])
+    truth = final["level"].max()
+    pinned = top.loc["rows", "plug_in"] - math.log(batch)
+    ledger.judge("z.plug-in.capped", mean_interval(pinned))
+    apart = top.loc["rows without the pair"]
+    nearer = (apart["infonce"] - truth).abs() - (apart["plug_in"] - truth).abs()
+    ledger.judge("z.plug-in.apart", interval(nearer))
+
+
+def _judge_language(ledger: Ledger, final: pd.DataFrame) -> None:
+    full, half = (final[final["precision"] == name] for name in ("float32", "bfloat16"))
+    size = full.assign(log_z=full["log_z"].abs())
+    ledger.judge("z.language.pins", _paired(size, "weight", "log_z", 0.0, 1e-2))
+    ledger.judge("z.language.no-effect", _paired(full, "weight", "nll", 0.0, 1e-4))
+    gains = []
+    for own in (half, full):
+        wide = own.pivot(index="seed", columns="weight", values="nll")
+        gains.append(wide[0.0] - wide[1e-2])
+    ledger.judge("z.language.bfloat16", interval(gains[0] - gains[1]))
