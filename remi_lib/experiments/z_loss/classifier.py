@@ -79,7 +79,7 @@ def rate_trials(rates: Sequence[float], seeds: int) -> list[Trial]:
     ]
 
 
-def weight_trials(weights: Sequence[float], rate: float, seeds: int) -> list[Trial]:
+def weight_trials(weights: Sequence[float], seeds: int, rate: float = 3e-3) -> list[Trial]:
     """The z-loss at every weight, 0 included, at one learning rate."""
     remedy = REMEDIES["z-loss"]
     return [

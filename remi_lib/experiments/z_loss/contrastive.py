@@ -33,7 +33,7 @@ def idle(
     dataset: str,
     steps: int,
     batch: int,
-    width: int,
+    width: int = 16,
 ) -> pd.DataFrame:
     """SupCon-like training with and without the penalty, for each (normalised, temperature).
 
@@ -122,8 +122,8 @@ def learned_scale(
     dataset: str,
     steps: int,
     batch: int,
-    rate: float,
     every: int,
+    rate: float = 3e-3,
 ) -> Tables:
     """CLIP on the upper and lower halves of images, with a learned logit scale from 1 / 0.07.
 

@@ -7,7 +7,9 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
+from pydoc_data.topics import topics
 
 import pandas as pd
 import torch
@@ -20,6 +22,8 @@ from remi_lib.replication.store import Tables, cached
 from remi_lib.scores import class_pairs
 from remi_lib.streams import as_global_stream, generator
 
+HEADS = 4
+WEIGHTS = (0.0, 1e-4, 1e-2)  # of the z-loss: none, PaLM's and a hundred times it
 LICENCE = Path(os.__file__).with_name("LICENSE.txt")
 
 
@@ -29,7 +33,6 @@ class Model:
 
     layers: int
     width: int
-    heads: int
     context: int
     batch: int
     steps: int
@@ -46,23 +49,14 @@ class Text:
     digest: str
 
 
-def load_text(source: str) -> Text:
-    """``"licence"``, the licence text of Python, or ``"manual"``, that and its help topics.
+def load_text() -> Text:
+    """The licence text of Python and its help topics, part of the language reference.
 
-    The help topics (``pydoc_data.topics``) are part of the language reference.  Both differ
-    between versions of Python, so the digest belongs to a result's key.
-
-    Raises:
-        ValueError: another source.
-        FileNotFoundError: a Python without its licence text.
+    Both differ between versions of Python, so the digest belongs to a result's key.  A Python
+    without the file of its licence has the topics alone.
     """
-    if source not in ("licence", "manual"):
-        raise ValueError(f"source: {source!r} is not allowed; choose licence or manual")
-    text = LICENCE.read_text(encoding="utf-8")
-    if source == "manual":
-        from pydoc_data.topics import topics
-
-        text += "".join(topics[name] for name in sorted(topics))
+    text = LICENCE.read_text(encoding="utf-8") if LICENCE.is_file() else ""
+    text += "".join(topics[name] for name in sorted(topics))
     letters = sorted(set(text))
     place = {letter: i for i, letter in enumerate(letters)}
     numbers = torch.tensor([place[letter] for letter in text])
@@ -80,7 +74,7 @@ class Decoder(nn.Module):
         self.places = nn.Embedding(model.context, model.width)
         block = nn.TransformerEncoderLayer(
             model.width,
-            model.heads,
+            HEADS,
             4 * model.width,
             dropout=0.0,
             activation="gelu",
@@ -103,34 +97,24 @@ class Decoder(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
 
-def run(
-    model: Model,
-    source: str,
-    weights: Sequence[float],
-    precisions: Sequence[str],
-    seeds: int,
-    every: int,
-) -> Tables:
+def run(model: Model, precisions: Sequence[str], seeds: int, every: int) -> Tables:
     """Tables ``course`` (log Z of the batch) and ``final`` (test loss), a row per run.
 
     A run has a weight of the z-loss (0: cross-entropy alone), a precision and a seed.
     """
-    text = load_text(source)
+    text = load_text()
     config = {
         "model": asdict(model),
         "text": text.digest,
-        **{"weights": list(weights), "precisions": list(precisions), "seeds": seeds},
-        "every": every,
+        **{"precisions": list(precisions), "seeds": seeds, "every": every},
     }
 
     def compute() -> Tables:
         tables: dict[str, list[pd.DataFrame]] = {"course": [], "final": []}
-        for precision in precisions:
-            for weight in weights:
-                for seed in range(seeds):
-                    for name, rows in _trained(model, text, weight, precision, seed, every).items():
-                        own = {"precision": precision, "weight": weight, "seed": seed}
-                        tables[name].append(pd.DataFrame(rows).assign(**own))
+        for precision, weight, seed in product(precisions, WEIGHTS, range(seeds)):
+            own = {"precision": precision, "weight": weight, "seed": seed}
+            for name, rows in _trained(model, text, weight, precision, seed, every).items():
+                tables[name].append(pd.DataFrame(rows).assign(**own))
         return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
 
     return cached("z_loss_language", config, __name__, compute)

@@ -42,7 +42,13 @@ class AllPairs(StaircaseTask):
 
 
 def run(
-    levels: Sequence[float], each: int, batch: int, width: int, weight: float, seeds: int, lr: float
+    levels: Sequence[float],
+    each: int,
+    batch: int,
+    width: int,
+    weight: float,
+    seeds: int,
+    lr: float = 1e-3,
 ) -> pd.DataFrame:
     """A row per pin, level and seed: E_P[T] and the InfoNCE reading, means of a level's last half.
 
