@@ -51,7 +51,7 @@ def rates_figure(final: pd.DataFrame, ceiling: float) -> Figure:
     sns.lineplot(shown, x="rate", y="nll", ax=left, **options)
     plots.reference(left, ceiling, "a guess")
     left.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="test loss (nats)")
-    left.legend(fontsize="x-small", title=None)
+    left.legend(fontsize="x-small", title=None, loc="lower left")
     table = sensitivity(final, ceiling)
     sns.stripplot(table, x="sensitivity", y="remedy", hue="remedy", ax=right, size=4, legend=False)
     right.set(xlabel="sensitivity (nats)", ylabel="")
@@ -115,6 +115,7 @@ def calibration_figure(final: pd.DataFrame) -> Figure:
     axes[2].set(ylabel="calibration error", ylim=(0, None))
     for ax in axes:
         ax.set(xlabel="λ of the z-loss")
+        ax.tick_params("x", labelrotation=30)
     return figure
 
 
@@ -122,15 +123,15 @@ def plug_in_figure(final: pd.DataFrame, batch: int) -> Figure:
     """E_P[T] and the InfoNCE reading against the true MI, a column per reading."""
     figure, (left, right) = plots.panels(2, height=2.6, sharey=True)
     options = {**LINES, "hue": "pin", "style": "pin", "markers": True, "dashes": False}
-    sns.lineplot(final, x="level", y="infonce", ax=left, legend=False, **options)
-    sns.lineplot(final, x="level", y="plug_in", ax=right, **options)
+    sns.lineplot(final, x="level", y="infonce", ax=left, **options)
+    sns.lineplot(final, x="level", y="plug_in", ax=right, legend=False, **options)
     for ax in (left, right):
         ax.axline((2, 2), slope=1, color="black", lw=0.9)
         plots.reference(ax, math.log(batch), "log K")
         ax.set(xlabel="true MI (nats)", ylabel="reading (nats)")
     left.set(title="InfoNCE")
     right.set(title=r"$E_P[T]$")
-    right.legend(title=None, fontsize="x-small")
+    left.legend(title=None, loc="lower right", fontsize="x-small")
     return figure
 
 
