@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from remi_lib import rivals
 from remi_lib.experiments import gaussian_staircase, one_hot_controls, runs, staircase_oracle
 from remi_lib.experiments.plots import use_style
 from remi_lib.paths import figures_dir, project_root
@@ -34,6 +35,14 @@ from remi_lib.training import divergence, settings_of
 
 PROFILE = "overnight"
 PAIRS = ("mine", "nwj", "infonce", "smile", "js", "tuba")  # in the order in which they run
+# Later estimators, two by two; FLO's critic has a second head and is alone.
+RIVALS = (
+    ("mine_ema", "smile_js"),
+    rivals.NAMES[:2],
+    rivals.NAMES[2:],
+    ("i_alpha", "gan_dime"),
+    ("flo",),
+)
 THIN = 50  # every so many steps of a curve are committed
 FROZEN = 1e-5  # nats over which a frozen member's estimate moves in its last window, as in Table 2
 
@@ -67,23 +76,37 @@ def control_cells() -> Iterator[Cell]:
         )
 
 
-def staircase_cells(p: dict[str, Any]) -> Iterator[Cell]:
-    """Fig 7 at the paper's size: an original and its regularised form at one seed, seed by seed."""
+def staircase_cell(p: dict[str, Any], folders: str, name: str, members: list[Member]) -> Cell:
+    """One training on the staircase, which notebook 6 makes by the very same call."""
     task = task_of(p)
     options = {"lr": p["lr"], "optimizer": "adam", "device": p["device"], "probe_every": task.steps}
+    config = {
+        "task": {"StaircaseTask": asdict(task)},
+        "members": [member_config(m) for m in members],
+        "steps": task.steps,
+        **options,
+    }
+    train = partial(runs.run, folders, task, members, task.steps, **options)
+    kind = "fig7" if folders == "staircase" else "fig7-rivals"
+    return Cell(kind, name, folders, config, "remi_lib.training", len(members) * task.steps, train)
+
+
+def staircase_cells(p: dict[str, Any]) -> Iterator[Cell]:
+    """Fig 7 at the paper's size: an original and its regularised form at one seed, seed by seed."""
     for seed in range(p["seeds"]):
         for family in PAIRS:
-            members = pair(p, family, seed)
-            config = {
-                "task": {"StaircaseTask": asdict(task)},
-                "members": [member_config(m) for m in members],
-                "steps": task.steps,
-                **options,
-            }
-            train = partial(runs.run, "staircase", task, members, task.steps, **options)
-            cost = len(members) * task.steps
-            name = f"{family} seed {seed}"
-            yield Cell("fig7", name, "staircase", config, "remi_lib.training", cost, train)
+            yield staircase_cell(p, "staircase", f"{family} seed {seed}", pair(p, family, seed))
+
+
+def rival_cells(p: dict[str, Any]) -> Iterator[Cell]:
+    """Clip-only NWJ and later estimators on the same batches, seed by seed."""
+    for seed in range(p["seeds"]):
+        clipped = grid(loss="nwj", seed=seed, batch=p["batch"], tau=p["tau"])
+        yield staircase_cell(p, "staircase-rivals", f"nwj clipped seed {seed}", clipped)
+        for names in RIVALS:
+            members = grid(loss=names, seed=seed, batch=p["batch"])
+            label = "+".join(name.partition("@")[0] for name in names)
+            yield staircase_cell(p, "staircase-rivals", f"{label} seed {seed}", members)
 
 
 def oracle_cells(p: dict[str, Any]) -> Iterator[Cell]:
@@ -101,12 +124,8 @@ def oracle_cells(p: dict[str, Any]) -> Iterator[Cell]:
 def plan() -> list[Cell]:
     """Every cell of the profile, the most informative first: one seed of all before the next."""
     p = parameters()
-    trained, exact = list(staircase_cells(p)), list(oracle_cells(p))
-    by_seed = [
-        cell
-        for seed in range(p["seeds"])
-        for cell in (*trained[seed * len(PAIRS) : (seed + 1) * len(PAIRS)], exact[seed])
-    ]
+    staircase = [*staircase_cells(p), *oracle_cells(p), *rival_cells(p)]
+    by_seed = sorted(staircase, key=lambda cell: int(cell.name.split()[-1]))  # stable
     return [*control_cells(), *by_seed]
 
 
@@ -119,8 +138,16 @@ def history(cell: Cell) -> pd.DataFrame | None:
     terms = tables["terms"]
     if "loss" in terms:
         return terms
-    own = settings_of(members).loc[terms["member"]].reset_index(drop=True)
+    settings = settings_of(members)
+    settings["loss"] = [_label(m) for m in members]
+    own = settings.loc[terms["member"]].reset_index(drop=True)
     return pd.concat([terms[["member"]], own, terms.drop(columns="member")], axis=1)
+
+
+def _label(member: Member) -> str:
+    """The loss as the tables name it: without its module, and "nwj_clipped" for clip-only NWJ."""
+    name = member.loss.partition("@")[0]
+    return f"{name}_clipped" if member.tau is not None and name == "nwj" else name
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
@@ -166,14 +193,18 @@ def staircase_tables(p: dict[str, Any]) -> dict[str, pd.DataFrame]:
     """
     task = task_of(p)
     parts: dict[str, list[pd.DataFrame]] = {"fig7": [], "fig7_curves": [], "fig7_runs": []}
-    for kind, todo in (("learned", staircase_cells(p)), ("oracle", oracle_cells(p))):
+    for kind, todo in (
+        ("learned", staircase_cells(p)),
+        ("rival", rival_cells(p)),
+        ("oracle", oracle_cells(p)),
+    ):
         for cell in todo:
             terms = history(cell)
             if terms is None:
                 continue
             by_level = gaussian_staircase.errors(terms, task, ["loss"])
             parts["fig7"].append(by_level.assign(kind=kind))
-            if kind == "learned":
+            if kind != "oracle":
                 drawn = gaussian_staircase.smoothed(terms, p["span"])
                 thin = drawn.loc[drawn["step"] % THIN == 0, ["loss", "seed", "step", "mi", "ema"]]
                 parts["fig7_curves"].append(thin)

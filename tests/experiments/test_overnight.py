@@ -32,7 +32,7 @@ def folders(tmp_path, monkeypatch):
 
 def test_the_plan_is_every_cell_once_and_one_seed_before_the_next():
     plan = overnight.plan()
-    assert len({(c.kind, c.name) for c in plan}) == len(plan) == 16 + 2 * 7
+    assert len({(c.kind, c.name) for c in plan}) == len(plan) == 16 + 2 * 13
     seeds = [c.name.split()[-1] for c in plan if c.kind.startswith("fig7")]
     assert seeds == sorted(seeds)
 
@@ -66,6 +66,15 @@ def test_tables_of_a_half_done_profile_and_of_the_next_sitting():
     assert set(both["loss"]) == set(first["loss"]) | {"infonce", "reinfonce"}
     kept = both[both["loss"].isin(first["loss"])]
     pd.testing.assert_frame_equal(kept.reset_index(drop=True), first)
+
+
+def test_rivals_have_names_of_their_own():
+    todo = [c for c in overnight.rival_cells(TINY) if c.name.endswith("seed 0")]
+    cells.finish(todo)
+    errors = overnight.staircase_tables(TINY)["fig7"]
+    assert set(errors["kind"]) == {"rival"}
+    assert {"nwj_clipped", "hd_dime", "jsd_bound", "infonce_anchor", "flo"} <= set(errors["loss"])
+    assert len(errors) == 10 * 2
 
 
 def test_controls_are_judged_when_all_their_cells_are_done():
