@@ -10,7 +10,8 @@ import pytest
 from bs4 import BeautifulSoup
 
 from remi_lib.replication import pages
-from remi_lib.replication.pages import compose, linked, markdown, mathml, page, render, typeset
+from remi_lib.replication.markup import linked, markdown, mathml, typeset
+from remi_lib.replication.pages import compose, page, render
 from tests.browser import CHROMIUM, browser
 from tests.conftest import REFERENCE as COMMITTED
 
@@ -152,12 +153,14 @@ def text(source: str) -> dict:
 
 def shown(**data: str) -> dict:
     names = {"html": "text/html", "png": "image/png", "svg": "image/svg+xml", "plain": "text/plain"}
-    return {"output_type": "display_data", "data": {names[k]: v for k, v in data.items()}}
+    offers = {names[k]: v for k, v in data.items()}
+    return {"output_type": "display_data", "metadata": {}, "data": offers}
 
 
 def notebook(path: Path, *cells: dict) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4}))
+    content = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    path.write_text(json.dumps(content))
     return path
 
 
@@ -181,7 +184,7 @@ def test_a_page_shows_outputs_and_folds_code(tmp_path):
     soup = BeautifulSoup(found.body, "html.parser")
     assert (found.title, found.number) == ("1 · A title", "01")
     assert found.message.startswith("It <em>holds</em> for <math")
-    assert list(found.pictures) == ["01_toy-1.png", "01_toy-2.svg"]
+    assert list(found.pictures) == ["01_toy-1-1.png", "01_toy-1-3.svg"]
     assert [i["src"] for i in soup.find_all("img")] == [f"images/{n}" for n in found.pictures]
     assert soup.find("img")["width"] == "1"
     details = soup.find("details", class_="code")
@@ -242,7 +245,10 @@ def test_parameters_are_shown_once(tmp_path, injected, kept):
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        (code("1/0", {"output_type": "error", "ename": "E", "evalue": "v"}), "a cell failed: E: v"),
+        (
+            code("1/0", {"output_type": "error", "ename": "E", "evalue": "v", "traceback": []}),
+            "a cell failed: E: v",
+        ),
         (code("x = 1", count=None), "was not executed"),
         (text(r"$\nonsense{x}$"), r"formula: '\\\\nonsense\{x\}'"),
     ],
@@ -281,16 +287,16 @@ def test_links_between_notebooks():
     )
 
 
-def test_render_replaces_the_folder(tmp_path, monkeypatch, capsys):
+def test_render_replaces_the_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "project_root", lambda: tmp_path)
     monkeypatch.setenv("REMI_FIGURES", str(tmp_path / "figures"))
-    assert pages.main([]) == 1
-    assert "build/cpu: no executed notebooks" in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match="build/cpu: no executed notebooks"):
+        render("cpu")
     notebook(tmp_path / "build/cpu/01_toy.ipynb", TITLE)
     notebook(tmp_path / "build/cpu/02_toy.failed.ipynb", TITLE)
     folder = render("cpu")
     (folder / "stale.html").write_text("")
-    assert pages.main(["--profile", "cpu"]) == 0
+    render("cpu")
     assert {p.name for p in folder.iterdir()} == {"01_toy.html", "index.html", "style.css"}
     assert [p.name for p in folder.parent.iterdir()] == ["html"]
 

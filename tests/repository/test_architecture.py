@@ -27,7 +27,6 @@ CLIMBING = {
 }
 LONG_MODULES = {
     "losses",
-    "replication.pages",
     "tasks",
 }
 LONG_FUNCTIONS = {"estimate.estimator.estimate_mi", "losses.make_loss", "training._train"}
