@@ -1,12 +1,10 @@
-"""Samplers that know their true MI, and image sets that know H(Y).
+"""Image sets that know H(Y), their true MI in both benchmarks.
 
 Images stay uint8 tensors until a batch is taken; nothing is downloaded unless asked for.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -16,87 +14,6 @@ from torch import Tensor
 
 from remi_lib import image_folders
 from remi_lib.paths import data_dir
-
-
-@dataclass(frozen=True)
-class OneHot:
-    """X uniform on ``symbols`` letters and Y = X (Section 3); I(X; Y) = log symbols nats."""
-
-    symbols: int = 16
-
-    @property
-    def mi(self) -> float:
-        return math.log(self.symbols)
-
-    def measures(self) -> tuple[Tensor, Tensor]:
-        """The exact joint and product of marginals, (N, N) each."""
-        n = self.symbols
-        return torch.eye(n) / n, torch.full((n, n), 1 / n**2)
-
-    def sample(self, generator: torch.Generator, steps: int, batch: int) -> tuple[Tensor, Tensor]:
-        """``steps`` batches as counts on the N x N pairs: joint, product (steps, N, N) each.
-
-        Product pairs are drawn independently of the joint pairs, as the authors do.
-        """
-        n = self.symbols
-        drawn = torch.randint(n, (3, steps, batch), generator=generator)
-        pairs = torch.stack([drawn[0] * n + drawn[0], drawn[1] * n + drawn[2]])
-        counts = torch.zeros(2, steps, n * n).scatter_add_(-1, pairs, torch.ones(pairs.shape))
-        joint, product = counts.view(2, steps, n, n)
-        return joint, product
-
-
-TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {
-    "identity": lambda y: y,
-    "cubic": lambda y: y**3,
-    "asinh": torch.asinh,
-}
-
-
-@dataclass(frozen=True)
-class CorrelatedGaussian:
-    """y = rho x + sqrt(1 - rho^2) e in ``dim`` dimensions (Appendix D.4).
-
-    I(X; Y) = -dim/2 log(1 - rho^2) nats, whatever invertible ``transform`` y passes through.
-    """
-
-    dim: int = 20
-    transform: str = "identity"
-
-    def __post_init__(self) -> None:
-        if self.dim < 1:
-            raise ValueError(f"dim: {self.dim} is not allowed; must be at least 1")
-        if self.transform not in TRANSFORMS:
-            raise ValueError(
-                f"transform: {self.transform!r} is not allowed; one of {', '.join(TRANSFORMS)}"
-            )
-
-    def rho(self, mi: float) -> float:
-        """The correlation at which I(X; Y) is ``mi`` nats."""
-        return math.sqrt(-math.expm1(-2 * mi / self.dim))
-
-    def sample(self, generator: torch.Generator, rho: Tensor, batch: int) -> tuple[Tensor, Tensor]:
-        """(steps,) correlations -> x and untransformed y, (steps, batch, dim) each."""
-        x, e = torch.randn(2, len(rho), batch, self.dim, generator=generator)
-        r = rho[:, None, None]
-        return x, r * x + (1 - r**2).sqrt() * e
-
-    def seen(self, y: Tensor) -> Tensor:
-        """y as the critic sees it."""
-        return TRANSFORMS[self.transform](y)
-
-    def log_ratio(self, x: Tensor, y: Tensor, rho: Tensor) -> Tensor:
-        """log dP/dQ of all pairs, x (..., n, dim) with untransformed y (..., m, dim)."""
-        squares = x.square().sum(-1).unsqueeze(-1) + y.square().sum(-1).unsqueeze(-2)
-        return self._log_ratio(squares, x @ y.mT, rho)
-
-    def log_ratio_of_pairs(self, x: Tensor, y: Tensor, rho: Tensor) -> Tensor:
-        """log dP/dQ of x (..., n, dim) with the y beside it, (..., n)."""
-        return self._log_ratio((x**2 + y**2).sum(-1), (x * y).sum(-1), rho)
-
-    def _log_ratio(self, squares: Tensor, inner: Tensor, rho: Tensor) -> Tensor:
-        quadratic = rho**2 * squares - 2 * rho * inner
-        return -0.5 * self.dim * (1 - rho**2).log() - quadratic / (2 * (1 - rho**2))
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from remi_lib.devices import current, denormals_flushed, resolve_device
 from remi_lib.graphs import Replayed, backend_of
-from remi_lib.losses import Loss, stack
+from remi_lib.losses import BoundOf, Loss
 from remi_lib.optimizers import ClippedSGD
 from remi_lib.progress import progress
-from remi_lib.tasks import Member, Task
+from remi_lib.scores import Scores
+from remi_lib.tasks import Ensemble, Member, Recorder, Task
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "sgd_clipped": ClippedSGD, "adam": torch.optim.Adam}
 
@@ -118,40 +119,25 @@ def _train(
     label: str | None,
 ) -> Trained:
     """:func:`train` on the device that is torch's current one."""
-    critic = task.critic(members).to(where)
-    losses = [m.make_loss() for m in members]
-    loss = stack(losses, where)
-    recorded = task.recorder(members, where)
+    ensemble = Ensemble(members, where)
+    critic = task.critic(ensemble).to(where)
     options = {"capturable": True} if where.type == "cuda" and optimizer == "adam" else {}
     update = OPTIMIZERS[optimizer](critic.parameters(), lr=lr, fused=where.type != "mps", **options)
-    names: list[str] = []
-
-    def step(batch: Any) -> Tensor:
-        """One update; what to record of it (M, names)."""
-        scores = task.scores(critic, batch, members)
-        bound = loss(scores)
-        update.zero_grad()
-        (-bound.objective).sum().backward()
-        update.step()
-        with torch.no_grad():
-            seen = recorded(scores.detach(), bound)
-            names[:] = seen
-            return _columns(seen)
-
+    step = Step(task, critic, ensemble, update)
     backend = backend_of(where)
-    changed = partial(_changed_by_a_step, critic, losses, update)
+    changed = partial(_changed_by_a_step, critic, ensemble.losses, update)
     advance = step if backend is None else Replayed(step, changed, backend)
     record: list[Tensor] = []
     probes: list[Tensor] = []
     probed: list[str] = []
     done = 0
     with progress(steps, label) as bar:
-        for block in task.batches(members, steps, where):
+        for block in task.batches(ensemble, steps, where):
             rows: list[Tensor] = []
             for batch in block:
                 if done % probe_every == 0:
                     with torch.no_grad():
-                        look = task.probe(critic, loss)
+                        look = task.probe(critic, ensemble.loss)
                     if look:
                         probed = list(look)
                         probes.append(_columns(look))
@@ -159,15 +145,56 @@ def _train(
                 done += 1
             bar.update(len(block))
             record.append(torch.stack(rows).cpu())
-            if all_lost(record[-1], names):
+            if all_lost(record[-1], step.names):
                 break
     probe_steps = np.arange(0, len(probes)) * probe_every
     looked = torch.stack(probes).cpu().numpy() if probes else np.empty((0, len(members), 0))
     history = History(
-        tidy(members, np.arange(steps), _padded(record, steps), names),
+        tidy(members, np.arange(steps), _padded(record, steps), step.names),
         tidy(members, probe_steps, looked, probed),
     )
     return Trained(history, critic)
+
+
+def ascend(
+    scores: Scores, loss: BoundOf, update: torch.optim.Optimizer, record: Recorder
+) -> dict[str, Tensor]:
+    """One step of gradient ascent on every member's objective, and what to record of it (M,).
+
+    Args:
+        scores: table (M, R, K) of the parameters that ``update`` changes.  A member's objective
+            depends on its own parameters alone, so the gradient of the sum is each one's own.
+        loss: of all members, e.g. :attr:`~remi_lib.tasks.Ensemble.loss`.
+        update: the optimiser.
+        record: of the table, without its gradients, and the bound that was ascended.
+    """
+    bound = loss(scores)
+    update.zero_grad()
+    (-bound.objective).sum().backward()
+    update.step()
+    with torch.no_grad():
+        seen = record(scores.detach(), bound)
+        return {name: x.detach().float() for name, x in seen.items()}
+
+
+class Step:
+    """``step(batch) -> Tensor``: :func:`ascend` of an ensemble on a task's batch.
+
+    The tensor (M, names) is what was recorded; ``names`` are its columns, known after a call.
+    """
+
+    def __init__(
+        self, task: Task, critic: nn.Module, ensemble: Ensemble, update: torch.optim.Optimizer
+    ) -> None:
+        self.task, self.critic, self.ensemble, self.update = task, critic, ensemble, update
+        self.record = task.recorder(ensemble, ensemble.device)
+        self.names: tuple[str, ...] = ()
+
+    def __call__(self, batch: Any) -> Tensor:
+        scores = self.task.scores(self.critic, batch, self.ensemble)
+        seen = ascend(scores, self.ensemble.loss, self.update, self.record)
+        self.names = tuple(seen)
+        return _columns(seen)
 
 
 def _changed_by_a_step(
@@ -188,7 +215,7 @@ def all_lost(record: Tensor, names: Sequence[str]) -> bool:
 
 def _columns(quantities: Mapping[str, Tensor]) -> Tensor:
     """Named quantities (M,) as one tensor (M, names)."""
-    return torch.stack([x.to(torch.float32) for x in quantities.values()], -1)
+    return torch.stack([x.float() for x in quantities.values()], -1)
 
 
 def _padded(blocks: Sequence[Tensor], steps: int) -> np.ndarray:

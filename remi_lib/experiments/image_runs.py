@@ -30,12 +30,11 @@ from remi_lib.evaluation import (
     neighbour_accuracy,
 )
 from remi_lib.images import ImageSet
-from remi_lib.losses import stack
 from remi_lib.paths import cache_dir
 from remi_lib.replication.store import config_key, locked, read_tables, write_tables
 from remi_lib.scores import class_pairs
 from remi_lib.streams import generator
-from remi_lib.tasks import ImageTask, Member, clip_limits, member_config, terms
+from remi_lib.tasks import Ensemble, ImageTask, Member, member_config, terms
 from remi_lib.training import train
 
 Tables = dict[str, pd.DataFrame]
@@ -128,10 +127,11 @@ def evaluate(
     way: batch norm in training mode, on batches of the training size.
     """
     device = data.train_y.device
-    tau = clip_limits(members, device)
+    ensemble = Ensemble.of(members, device)
+    tau = ensemble.limits
     critic.eval()
     train_out, test_out = (outputs(task, critic, x, data) for x in (data.train_x, data.test_x))
-    held_out = _held_out_batches(task, test_out, data, members, tau)
+    held_out = _held_out_batches(task, test_out, data, ensemble)
     whole = {
         split: _whole_split(task, out, labels, tau)
         for split, out, labels in (
@@ -175,21 +175,23 @@ def outputs(
 
 
 def _held_out_batches(
-    task: ImageTask, out: Tensor, data: ImageSet, members: Sequence[Member], tau: Tensor
+    task: ImageTask, out: Tensor, data: ImageSet, ensemble: Ensemble
 ) -> list[pd.DataFrame]:
     """As many random batches of the test split as an epoch has, read by each member's loss."""
-    size, count = members[0].batch, len(data.train_y) // members[0].batch
-    stream = generator(members[0].seed, "held-out")
+    size, count = ensemble[0].batch, len(data.train_y) // ensemble[0].batch
+    stream = generator(ensemble[0].seed, "held-out")
     n = len(data.test_y)
     passes = -(-count // (n // size))
     order = torch.cat(
         [torch.randperm(n, generator=stream)[: n // size * size] for _ in range(passes)]
     )
-    loss = stack([m.make_loss() for m in members], out.device)
     rows = []
     for index in order.view(-1, size)[:count].to(out.device):
         scores = task.table(out[:, index], data.test_y[index])
-        seen = {**terms(loss(scores)), **batch_statistics(scores.clip(tau))._asdict()}
+        seen = {
+            **terms(ensemble.loss(scores)),
+            **batch_statistics(scores.clip(ensemble.limits))._asdict(),
+        }
         rows.append(torch.stack([x.float() for x in seen.values()], -1))
     table = torch.stack(rows, 1).cpu().numpy()
     return [pd.DataFrame(x, columns=list(seen)).assign(split="test") for x in table]

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from remi_lib.losses import stack
 from remi_lib.replication.store import cached
 from remi_lib.replication.workers import unordered
-from remi_lib.tasks import Member, StaircaseTask, member_config
+from remi_lib.tasks import Ensemble, Member, StaircaseTask, member_config
 from remi_lib.training import History, tidy
 
 
@@ -22,14 +21,14 @@ def oracle(task: StaircaseTask, members: Sequence[Member], device: str = "cpu") 
     that + 1 for NWJ).  What is left is the bound's own bias and variance at this batch size.
     """
     where = torch.device(device)
-    loss = stack([m.make_loss() for m in members], where)
-    record = task.recorder(members, where)
+    ensemble = Ensemble(members, where)
+    record = task.recorder(ensemble, where)
     rows = []
     with torch.no_grad():
-        for block in task.batches(members, task.steps, where):
+        for block in task.batches(ensemble, task.steps, where):
             for batch in block:
-                scores = task.exact(batch, members)
-                seen = record(scores, loss(scores))
+                scores = task.exact(batch, ensemble)
+                seen = record(scores, ensemble.loss(scores))
                 rows.append(torch.stack(list(seen.values()), -1).cpu())
     values = torch.stack(rows).numpy()
     return History(tidy(members, np.arange(task.steps), values, list(seen)), pd.DataFrame())

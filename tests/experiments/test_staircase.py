@@ -14,11 +14,10 @@ from remi_lib import LOSSES, Scores, make_loss, off_diagonal
 from remi_lib.critics import ConcatCritic
 from remi_lib.experiments import gaussian_staircase, staircase_oracle
 from remi_lib.experiments.verdicts.gaussian_staircase import judge
-from remi_lib.images import TRANSFORMS, CorrelatedGaussian
 from remi_lib.losses import FAMILIES, RIVALS, EmaMine, dv, flo, i_alpha, optimal_shift, tuba
 from remi_lib.replication.claims import Ledger
 from remi_lib.scores import with_head
-from remi_lib.tasks import Member, StaircaseTask, grid
+from remi_lib.tasks import TRANSFORMS, CorrelatedGaussian, Member, StaircaseTask, grid
 from remi_lib.training import train
 
 SMALL = StaircaseTask((1.0, 2.0), each=6, dim=3, width=8)
@@ -392,8 +391,11 @@ def test_a_diverged_original_is_evidence_for_its_twin():
         (lambda: StaircaseTask((2.0, 0.0)), r"levels: \[2.0, 0.0\] is not allowed"),
         (lambda: StaircaseTask((2.0, -1.0)), "every MI must be > 0"),
         (lambda: StaircaseTask(()), "levels"),
-        (lambda: StaircaseTask(each=0), "each, width: 0"),
-        (lambda: StaircaseTask(transform="square"), "transform: 'square' is not allowed; one of"),
+        (lambda: StaircaseTask(each=0), "each: 0 is not allowed"),
+        (
+            lambda: StaircaseTask(transform="square"),
+            "transform: 'square' is not allowed; choose one of",
+        ),
         (lambda: StaircaseTask(dim=0), "dim: 0"),
         (lambda: Member("mine", batch=1), "batch: 1"),
         (lambda: grid(loss=["mime"]), "no loss is called 'mime'; allowed: mine"),

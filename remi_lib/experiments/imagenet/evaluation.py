@@ -28,7 +28,6 @@ from remi_lib.progress import progress
 from remi_lib.replication.store import (
     Tables,
 )
-from remi_lib.tasks import clip_limits
 from remi_lib.training import divergence
 
 
@@ -40,8 +39,8 @@ def evaluate(trainer: Trainer, workers: int = 0, label: str | None = None) -> pd
     picture with the largest inner product, which takes the embeddings of the training split.  A
     member that is not finite has neither.
     """
-    run, device = trainer.run, trainer.device
-    tau = clip_limits(run.members, device)
+    run = trainer.run
+    tau = trainer.ensemble.limits
     trainer.critic.eval()
     out, labels = _outputs(trainer, trainer.tree.val, workers, label and f"{label}, validation")
     if run.task.benchmark == "slb":

@@ -30,15 +30,15 @@ from remi_lib.experiments.imagenet.trees import (
     feed,
 )
 from remi_lib.images import ImageSet
-from remi_lib.losses import stack, title
+from remi_lib.losses import title
 from remi_lib.paths import cache_dir
 from remi_lib.progress import progress, say
 from remi_lib.replication.store import (
     atomic,
     config_key,
 )
-from remi_lib.tasks import ImageTask, Member, member_config
-from remi_lib.training import all_lost, divergence
+from remi_lib.tasks import Ensemble, ImageTask, Member, member_config
+from remi_lib.training import all_lost, ascend, divergence
 
 MODULE = "remi_lib.experiments.imagenet.evaluation"  # a result is filed by it and this one
 FLUSH = 20  # steps between looks at what the device has recorded
@@ -165,8 +165,8 @@ class Trainer:
         self.steps = run.epochs * self.per_epoch
         self.critic = critic_of(run.task, run.members, self.data).to(device)
         self.shared = distributed.parallel(self.critic, device)
-        self.loss = stack([m.make_loss() for m in run.members], device)
-        self.recorded = run.task.recorder(run.members, device)
+        self.ensemble = Ensemble(run.members, device)
+        self.recorded = run.task.recorder(self.ensemble, device)
         self.update = torch.optim.Adam(
             self.critic.parameters(), lr=run.lr, fused=device.type != "mps"
         )
@@ -184,14 +184,9 @@ class Trainer:
         """One step of ascent on the whole batch, of which this process holds a share."""
         outputs = gather(self.outputs(images, self.shared), dim=1)
         scores = self.run.task.table(outputs, gather(labels).expand(outputs.shape[:2]))
-        bound = self.loss(scores)
-        self.update.zero_grad()
-        (-bound.objective).sum().backward()
-        self.update.step()
+        seen = ascend(scores, self.ensemble.loss, self.update, self.recorded)
         self.schedule.step()
-        with torch.no_grad():
-            seen = self.recorded(scores.detach(), bound)
-            return {name: x.detach().float() for name, x in seen.items()}
+        return seen
 
     def save(self, path: Path) -> None:
         """Everything, in one file that replaces the former one as a whole."""

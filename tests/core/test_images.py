@@ -1,4 +1,4 @@
-"""Data sets: known entropies, fixed splits, archives in the true formats, clear errors."""
+"""Image sets: known entropies, fixed splits, archives in the true formats, clear errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 from remi_lib import images as image_sets
 from remi_lib._torchvision import datasets as tv
-from remi_lib.images import OneHot, load_images
+from remi_lib.images import load_images
 
 
 @pytest.fixture(autouse=True)
@@ -22,20 +22,6 @@ def forget():
     load_images.cache_clear()
     yield
     load_images.cache_clear()
-
-
-def test_one_hot():
-    data = OneHot(16)
-    assert data.mi == math.log(16)
-    joint, product = data.measures()
-    assert joint.sum() == product.sum() == 1
-    kl = (joint * (joint / product).log().nan_to_num()).sum()
-    assert kl.item() == pytest.approx(data.mi)
-    counts, pairs = data.sample(torch.Generator().manual_seed(0), steps=50, batch=32)
-    assert (counts.sum((-2, -1)) == 32).all()
-    assert (pairs.sum((-2, -1)) == 32).all()
-    assert counts.diagonal(dim1=-2, dim2=-1).sum() == 50 * 32
-    assert pairs.mean(0).std() < 0.1  # every pair about as often
 
 
 def test_digits():

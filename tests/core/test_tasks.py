@@ -1,0 +1,54 @@
+"""Tasks and members: known laws, and what an ensemble makes of its members once."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from remi_lib.losses import optimal_shift
+from remi_lib.scores import off_diagonal
+from remi_lib.streams import generator
+from remi_lib.tasks import Ensemble, Member, OneHot, clip_limits, grid
+
+
+def test_one_hot():
+    data = OneHot(16)
+    assert data.mi == math.log(16)
+    joint, product = data.measures()
+    assert joint.sum() == product.sum() == 1
+    kl = (joint * (joint / product).log().nan_to_num()).sum()
+    assert kl.item() == pytest.approx(data.mi)
+    counts, pairs = data.sample(generator(0, "data"), steps=50, batch=32)
+    assert (counts.sum((-2, -1)) == 32).all()
+    assert (pairs.sum((-2, -1)) == 32).all()
+    assert counts.diagonal(dim1=-2, dim2=-1).sum() == 50 * 32
+    assert pairs.mean(0).std() < 0.1  # every pair about as often
+
+
+def test_an_ensemble_is_its_members_with_what_follows_from_them():
+    members = grid(loss=["nwj", "renwj", "infonce", "mine_ema"], seed=[3, 1])
+    ensemble = Ensemble(members)
+    assert list(ensemble) == members
+    assert ensemble[1:3] == tuple(members[1:3])
+    assert Ensemble.of(ensemble) is ensemble
+    assert Ensemble.of(members)[0] == members[0]
+    assert ensemble.seeds == [3, 1] * 4
+    assert ensemble.shifts.tolist() == [optimal_shift(m.loss) for m in members]
+    assert ensemble.contrastive.tolist() == [m.family == "infonce" for m in members]
+    assert ensemble.limits.tolist() == [math.inf] * 2 + [10.0] * 2 + [math.inf] * 4
+    assert clip_limits(members, "cpu").equal(ensemble.limits)
+    assert not ensemble.two_headed
+    assert Ensemble([Member("flo")]).two_headed
+    with pytest.raises(ValueError, match=r"^members: need at least one"):
+        Ensemble([])
+
+
+def test_each_member_of_an_ensemble_is_read_by_its_own_loss():
+    members = grid(loss=["mine", "renwj", "js", "smile"], batch=6)
+    tables = off_diagonal(torch.randn(4, 6, 6, generator=generator(0, "tables")))
+    together = Ensemble(members).loss(tables)
+    for i, member in enumerate(members):
+        alone = member.make_loss()(type(tables)(*(x[i] if x.dim() > 2 else x for x in tables)))
+        torch.testing.assert_close(together.objective[i], alone.objective)
