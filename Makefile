@@ -141,7 +141,7 @@ data: $(STAMP) ## download CIFAR-10, CIFAR-100 and MNIST into data/, verified by
 
 refresh: all ## copy the executed notebooks into notebooks/ and the results into README.md
 	$(PY) -m remi_lib.experiments refresh
-	$(PY) -m remi_lib.replication.scoreboard
+	$(PY) -m remi_lib.experiments.report
 
 lint: $(STAMP) ## ruff and mypy
 	$(VENV)/bin/ruff check -q . && $(VENV)/bin/ruff format -q --check . && $(VENV)/bin/mypy remi_lib

@@ -12,7 +12,7 @@ from typing import Any
 from remi_lib.experiments.benchmark import runs_of
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.lambda_sweep import FAILING, TWINS, lambda_runs, scale_runs, two_by_two
-from remi_lib.losses import LOSSES
+from remi_lib.losses import FAMILIES, LOSSES
 
 CONTROL = ("infonce", "nwj", "renwj")  # trains, fails, is rescued
 
@@ -87,6 +87,21 @@ def fig6_runs(
         run
         for cell, (epochs,) in cells(datasets, batches, clb_epochs)
         for run in lambda_runs(weights, epochs={"clb": epochs}, **{**options, **cell})
+    ]
+
+
+def original_runs(
+    *,
+    datasets: Sequence[str],
+    batches: Sequence[int],
+    clb_epochs: Sequence[int],
+    **options: Any,
+) -> list[Run]:
+    """The six losses without penalty in CLB, notebook 4's, to compare each lambda with."""
+    return [
+        run
+        for cell, (epochs,) in cells(datasets, batches, clb_epochs)
+        for run in runs_of(FAMILIES, epochs={"clb": epochs}, **{**options, **cell})
     ]
 
 

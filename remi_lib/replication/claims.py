@@ -1,135 +1,62 @@
-"""Claims are tests on data: statement + statistic + threshold -> verdict with an interval.
-
-The claims stand in ``data/claims/<notebook>.yaml`` with their source in the paper, the
-statistic, the threshold fixed before the run and its reason.  Nothing here or there knows a
-verdict.  An entry may stand for several: ``each: {loss: [mine, nwj]}`` fills ``{loss}`` in its
-texts (``{Loss}`` the printed name), and every name in ``datasets`` makes a claim of its own,
-because evidence on one data set is none on another.
-"""
+"""The ledger: claims judged on data; statement, statistic and threshold give a verdict."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
-from importlib.resources import files
-from itertools import product
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
+from numpy.typing import ArrayLike
 from pandas.io.formats.style import Styler
 
 from remi_lib.intervals import Estimate
-from remi_lib.losses import LOSSES, title
 from remi_lib.paths import figures_dir
+from remi_lib.replication.evidence import Evidence, holm, measure, p_value
+from remi_lib.replication.registry import (
+    CONFIRMED,
+    DATASETS,
+    FAILS,
+    HOLDS,
+    KINDS,
+    NO_POWER,
+    NOT_RUN,
+    OPEN,
+    SETTINGS,
+    Claim,
+    Verdict,
+    known_datasets,
+    registry,
+)
 from remi_lib.replication.store import write_json
 
-HOLDS, FAILS, OPEN, NOT_RUN = "holds", "does not hold", "not resolved", "not run"
+__all__ = [
+    "CONFIRMED",
+    "DATASETS",
+    "FAILS",
+    "HOLDS",
+    "KINDS",
+    "NOT_RUN",
+    "NO_POWER",
+    "OPEN",
+    "SETTINGS",
+    "Claim",
+    "Ledger",
+    "Verdict",
+    "collect",
+    "compatible",
+    "measured",
+    "registry",
+    "verdict_line",
+    "worded",
+]
 
-
-RULE = ("holds_if", "qualifier", "unless", "needs")  # of a claim; its entry has the outcome
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One checkable sentence.
-
-    ``holds_if`` is the open interval (low, high) in which the statistic must lie; None is
-    unbounded.  ``qualifier`` ("holds with a caveat: ...", "artefact of ...") replaces "holds" if
-    the claim ``unless``, of the same notebook, does not hold.  ``needs`` says what
-    a claim that was not run is waiting for.
-    """
-
-    id: str
-    notebook: str
-    source: str
-    statement: str
-    dataset: str
-    statistic: str
-    holds_if: tuple[float | None, float | None]
-    reason: str
-    qualifier: str | None = None
-    unless: str | None = None
-    needs: str | None = None
-
-    def verdict(self, estimate: Estimate) -> str:
-        """By the whole 95% interval: inside holds, outside does not hold, else not resolved."""
-        low, high = self.holds_if
-        if any(math.isnan(x) for x in estimate):
-            raise ValueError(f"claim {self.id}: the evidence is NaN; say how divergence counts")
-        above = low is None or low < estimate.low
-        below = high is None or estimate.high < high
-        if above and below:
-            return HOLDS
-        if (low is not None and estimate.high <= low) or (
-            high is not None and estimate.low >= high
-        ):
-            return FAILS
-        return OPEN
-
-    @property
-    def threshold(self) -> str:
-        low, high = self.holds_if
-        if high is None:
-            return f"> {low:g}"
-        return f"< {high:g}" if low is None else f"in ({low:g}, {high:g})"
-
-
-# What a data set is called in the ledger, and what a claim about it waits for.
-DATASETS: dict[str, str] = {
-    "digits": "digits (stand-in for CIFAR-10)",
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "staircase_small": "Gaussian staircase, reduced (batch 32, width 64, 300 steps a level)",
-    "staircase": "Gaussian staircase, the paper's size",
-    "textures": "generated textures (stand-in for ImageNet)",
-    "imagenet": "ImageNet",
-}
-EVIDENCE = ("cpu", "gpu")  # the profiles whose runs are evidence; a tiny one only tests the path
-NEEDS = {name: f"{DATASETS[name]} and a GPU" for name in ("cifar10", "cifar100", "imagenet")}
-NEEDS["staircase"] = "a GPU"
-
-
-@cache
-def registry() -> dict[str, Claim]:
-    """Every claim by its id, notebook by notebook, in the order of the files."""
-    claims: dict[str, Claim] = {}
-    folder = files("remi_lib") / "data" / "claims"
-    for path in sorted(folder.iterdir(), key=lambda p: p.name):
-        for entry in yaml.safe_load(path.read_text()):
-            for claim in _expanded(entry, path.name.removesuffix(".yaml")):
-                if claim.id in claims:
-                    raise ValueError(f"{path.name}: claim {claim.id!r} is there twice")
-                claims[claim.id] = claim
-    return claims
-
-
-def _expanded(entry: dict, notebook: str) -> Iterator[Claim]:
-    """The claims that one entry of a file stands for."""
-    entry = dict(entry)
-    filled: dict[str, Any]
-    each, datasets = entry.pop("each", {}), entry.pop("datasets", None)
-    low, high = entry.pop("holds_if")
-    for chosen in product(*each.values()):
-        names = dict(zip(each, chosen, strict=True))
-        names |= {key.capitalize(): _printed(value) for key, value in names.items()}
-        filled = {k: v.format(**names) if isinstance(v, str) else v for k, v in entry.items()}
-        if datasets is None:
-            yield Claim(notebook=notebook, holds_if=(low, high), **filled)
-        for name in datasets or ():
-            filled |= {"id": f"{filled['id'].split('@')[0]}@{name}", "dataset": DATASETS[name]}
-            yield Claim(
-                notebook=notebook, holds_if=(low, high), **{"needs": NEEDS.get(name), **filled}
-            )
-
-
-def _printed(value: str) -> str:
-    return title(value) if value in LOSSES else value.upper()
+EVIDENCE = ("cpu", "overnight", "gpu32", "gpu")  # the profiles whose runs are evidence, smallest first
+RULE = ("holds_if", "qualifier", "unless", "needs", "datasets")  # of a claim, not of its entry
 
 
 class Ledger:
@@ -140,46 +67,76 @@ class Ledger:
         self.datasets = tuple(datasets)
         self.entries: dict[str, dict] = {}
 
-    def judge(self, claim: str | Claim, estimate: Estimate) -> str:
-        """Record and return the verdict on a claim: by id, or one of your own.
+    def judge(
+        self,
+        claim: str | Claim,
+        evidence: Evidence | Estimate | ArrayLike,
+        parts: Mapping[str, Evidence | ArrayLike] | None = None,
+    ) -> Verdict:
+        """Record and return the verdict on a claim: by id (``id@dataset``), or one of your own.
+
+        ``evidence``: a sample per seed, from which the claim's estimand is computed, or what
+        :mod:`evidence` made of them.  ``parts``: the same for each member of a family that is
+        judged as one claim; they are recorded, with Holm's p-values, and decide nothing.
 
         Raises KeyError for an unknown id and ValueError for a claim of another notebook, an own
-        claim under the id of another, or NaN evidence.
+        claim under the id of another, or evidence that is none.
         """
         own = isinstance(claim, Claim)
-        if isinstance(claim, str):
-            claim = registry()[claim]
-        elif claim.id in registry():
-            raise ValueError(f"claim {claim.id} is there already")
-        if claim.notebook != self.notebook:
-            raise ValueError(f"claim {claim.id} belongs to {claim.notebook}, not {self.notebook}")
-        record = {k: v for k, v in asdict(claim).items() if k not in RULE}
-        self.entries[claim.id] = {
-            **record,
+        found = self._named(claim) if isinstance(claim, str) else claim
+        if own and found.id in registry():
+            raise ValueError(f"claim {found.id} is there already")
+        if found.notebook != self.notebook:
+            raise ValueError(f"claim {found.id} belongs to {found.notebook}, not {self.notebook}")
+        try:
+            evidence = _evidence(found, evidence)
+            shown = _parts(found, parts or {})
+        except ValueError as error:
+            raise ValueError(f"claim {found.id}: {error}") from None
+        self.entries[found.id] = {
+            **{k: v for k, v in asdict(found).items() if k not in RULE},
             **({"own": True} if own else {}),
-            "threshold": claim.threshold,
-            "value": _plain(estimate.value),
-            "interval": [_plain(estimate.low), _plain(estimate.high)],
-            "verdict": claim.verdict(estimate),
+            "estimand": evidence.estimand,
+            "threshold": found.threshold,
+            **_numbers(evidence),
+            "n": evidence.n,
+            "few": evidence.few,
+            "sees": _plain(evidence.sees),
+            "verdict": found.verdict(evidence),
+            "qualifier": None,
+            "parts": shown,
         }
         self._qualify()
-        return self.entries[claim.id]["verdict"]
+        return self.entries[found.id]["verdict"]
+
+    def _named(self, name: str) -> Claim:
+        key, _, dataset = name.partition("@")
+        found = registry()[key]
+        return found.on(dataset, self.profile) if dataset else found
 
     def _qualify(self) -> None:
-        """Put the caveat to what holds, once the claim that gives the reason has failed."""
-        for claim in map(registry().get, self.entries):
-            if claim is not None and claim.unless in self.entries:
-                entry, cause = self.entries[claim.id], self.entries[claim.unless]
-                if entry["verdict"] == HOLDS and cause["verdict"] == FAILS:
-                    entry["verdict"] = claim.qualifier
+        """Put the qualifier to what holds, once the claim that gives the reason has failed."""
+        for name, entry in self.entries.items():
+            claim = registry().get(name.partition("@")[0])
+            if claim is None or claim.unless is None:
+                continue
+            cause = self.entries.get(name.replace(claim.id, claim.unless, 1))
+            failed = cause is not None and cause["verdict"] == FAILS
+            entry["qualifier"] = claim.qualifier if failed and entry["verdict"] == HOLDS else None
 
     def due(self) -> list[str]:
-        """The claims this notebook has to judge: those of its own data sets, or of none."""
-        own = [c for c in registry().values() if c.notebook == self.notebook]
+        """What this notebook has to judge: its claims, on those of their data sets that it ran."""
         return [
-            c.id
-            for c in own
-            if (c.id.split("@")[1] in self.datasets if "@" in c.id else not c.needs)
+            key
+            for claim in registry().values()
+            if claim.notebook == self.notebook
+            for key in (
+                [f"{claim.id}@{name}" for name in claim.datasets if name in self.datasets]
+                if claim.datasets
+                else []
+                if claim.needs
+                else [claim.id]
+            )
         ]
 
     def table(self, *prefixes: str) -> pd.DataFrame:
@@ -190,8 +147,9 @@ class Ledger:
                 "claim": [e["statement"] for e in entries],
                 "statistic": [e["statistic"] for e in entries],
                 "measured": [measured(e) for e in entries],
+                "sees": [f"{float(e['sees']):.2g}" for e in entries],
                 "holds if": [e["threshold"] for e in entries],
-                "verdict": [e["verdict"] for e in entries],
+                "verdict": [worded(e) for e in entries],
             }
         )
 
@@ -209,13 +167,64 @@ class Ledger:
 
     def verdicts(self) -> str:
         """One line per claim, what nbval compares with the committed notebook."""
-        return "\n".join(map(verdict_line, self.entries.values()))
+        lines = [verdict_line({**e, "profile": self.profile}) for e in self.entries.values()]
+        return "\n".join(lines)
+
+
+def _evidence(claim: Claim, given: Evidence | Estimate | ArrayLike) -> Evidence:
+    """The evidence for a claim; a statistic of another estimand than the claim's is refused."""
+    if isinstance(given, Estimate):
+        if not given.sure:
+            raise ValueError(f"{given} is an interval of {given.level:.0%}, a verdict needs 95%")
+        given = Evidence(given.estimand, *given)
+    if not isinstance(given, Evidence):
+        return measure(claim.estimand or "mean", given)
+    if claim.estimand and given.estimand != claim.estimand:
+        raise ValueError(f"the estimand is the {claim.estimand}, the evidence {given.estimand}")
+    return given
+
+
+def _parts(claim: Claim, parts: Mapping[str, Evidence | ArrayLike]) -> dict[str, dict]:
+    """Each member of a family with its interval; of a mean also p, adjusted for the family."""
+    bounds = [x for x in claim.holds_if if x is not None]
+    sign = len(bounds) == 1 and claim.estimand == "mean"
+    raw = {
+        name: None if isinstance(given, Evidence) or not sign else p_value(given, bounds[0])
+        for name, given in parts.items()
+    }
+    adjusted = holm(raw)
+    found = {
+        name: given if isinstance(given, Evidence) else measure(claim.estimand, given)
+        for name, given in parts.items()
+    }
+    return {
+        name: {**_numbers(evidence), **({"p_holm": _plain(p)} if p is not None else {})}
+        for name, evidence in found.items()
+        for p in [adjusted[name]]
+    }
+
+
+def _numbers(evidence: Evidence) -> dict[str, Any]:
+    interval = [_plain(evidence.low), _plain(evidence.high)]
+    return {"value": _plain(evidence.value), "interval": interval}
+
+
+def _plain(value: float) -> float | str:
+    """A number as strict JSON has it: JSON knows no infinity."""
+    return round(float(value), 6) if math.isfinite(value) else str(float(value))
 
 
 def measured(entry: Mapping[str, Any]) -> str:
     """The value of a judged claim with its interval; an exact number alone."""
     value, low, high = (f"{float(x):.3g}" for x in (entry["value"], *entry["interval"]))
-    return value if low == high else f"{value} [{low}, {high}]"
+    marked = f" (n = {entry['n']})" if entry.get("few") else ""
+    return value if low == high else f"{value} [{low}, {high}]{marked}"
+
+
+def worded(entry: Mapping[str, Any]) -> str:
+    """The verdict with its qualifier."""
+    qualifier = entry.get("qualifier")
+    return f"{entry['verdict']} ({qualifier})" if qualifier else f"{entry['verdict']}"
 
 
 def verdict_line(entry: Mapping[str, Any]) -> str:
@@ -226,17 +235,18 @@ def verdict_line(entry: Mapping[str, Any]) -> str:
     If its value there is compatible with the reference's, the line repeats the reference's
     verdict and says "(here: ...)", which nbval is told to overlook; otherwise it differs.
     """
-    line = f"{entry['id']}: {entry['verdict']}"
+    line = f"{entry['id']}: {worded(entry)}"
     reference = os.environ.get("REMI_REFERENCE")
-    committed = _committed(Path(reference), entry["notebook"]) if reference else {}
+    where = f"{entry.get('profile') or '*'}/claims/{entry['notebook']}.json"
+    committed = _committed(Path(reference), where) if reference else {}
     former = committed.get(entry["id"])
-    if former and former["verdict"] != entry["verdict"] and compatible(former, entry):
-        return f"{entry['id']}: {former['verdict']} (here: {entry['verdict']})"
+    if former and worded(former) != worded(entry) and compatible(former, entry):
+        return f"{entry['id']}: {worded(former)} (here: {worded(entry)})"
     return line
 
 
-def _committed(figures: Path, notebook: str) -> dict[str, dict]:
-    paths = figures.glob(f"*/claims/{notebook}.json")
+def _committed(figures: Path, where: str) -> dict[str, dict]:
+    paths = figures.glob(where)
     return {entry["id"]: entry for path in paths for entry in json.loads(path.read_text())}
 
 
@@ -253,36 +263,48 @@ def compatible(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     return abs(a - b) <= max(sum(x for x in reach if math.isfinite(x)) / 2, 1e-6)
 
 
-def _plain(value: float) -> float | str:
-    """A number as strict JSON has it: JSON knows no infinity."""
-    return round(value, 6) if math.isfinite(value) else str(value)
-
-
 def collect(profile: str) -> pd.DataFrame:
-    """The whole ledger as one profile sees it: a row per claim, in the order of the files.
+    """The whole ledger as one profile sees it: a row per claim and data set, in the files' order.
 
-    Evidence of another profile counts where this one has none.  A claim without evidence is "not
-    run" with what it needs.
+    Of the profiles in EVIDENCE the largest that judged a claim gives its entry; another profile's
+    own entries come before them.  A claim that nobody judged is one row, "not run", with what it
+    waits for.
     """
     found: dict[str, dict] = {}
     own = figures_dir(profile)
-    others = [own.parent / name for name in EVIDENCE if own.parent / name != own]
-    for folder in [*others, own]:
+    folders = [own.parent / name for name in EVIDENCE]
+    for folder in [*folders, *([own] if profile not in EVIDENCE else [])]:
         for path in sorted((folder / "claims").glob("*.json")):
             for entry in json.loads(path.read_text()):
-                found[entry["id"]] = {**entry, "profile": folder.name}
-    rows = []
+                if "sees" in entry:  # else judged under rules that are no more
+                    found[entry["id"]] = {**entry, "profile": folder.name}
+    rows: list[dict] = []
     for claim in registry().values():
-        row = {k: v for k, v in asdict(claim).items() if k not in RULE}
-        missing = {
-            **row,
-            "threshold": claim.threshold,
-            "value": None,
-            "interval": None,
-            "verdict": f"{NOT_RUN} (needs {claim.needs or claim.notebook})",
-            "profile": None,
-        }
-        rows.append(found.pop(claim.id, missing))
+        keys = [key for key in found if key.partition("@")[0] == claim.id]
+        rows += [found.pop(key) for key in keys] or [_waiting(claim)]
     # What is left was claimed by somebody's own notebook, or by files that are no more.
-    rows += [entry for entry in found.values() if entry.pop("own", False)]
-    return pd.DataFrame(rows)
+    rows += [entry for entry in found.values() if entry.get("own")]
+    columns = list(_waiting(next(iter(registry().values()))))
+    found_rows = pd.DataFrame(rows, columns=columns, dtype=object)
+    return found_rows.where(found_rows.notna(), None).astype({"message": "Int64"})
+
+
+def _waiting(claim: Claim) -> dict[str, Any]:
+    """The row of a claim that nobody judged."""
+    needs = [known_datasets()[name].get("needs") for name in claim.datasets]
+    waits = list(dict.fromkeys(str(claim.needs or n) for n in needs if claim.needs or n))
+    titles = ", ".join(known_datasets()[name]["title"] for name in claim.datasets)
+    return {
+        **{k: v for k, v in asdict(claim).items() if k not in RULE},
+        "dataset": claim.dataset or titles,
+        "threshold": claim.threshold,
+        "value": None,
+        "interval": None,
+        "n": None,
+        "few": False,
+        "sees": None,
+        "verdict": NOT_RUN,
+        "qualifier": f"needs {'; '.join(waits) or claim.needs or claim.notebook}",
+        "parts": {},
+        "profile": None,
+    }

@@ -1,122 +1,214 @@
-"""The scoreboard: the ledger counted, laid out and linked."""
+"""The scoreboard: messages and claims counted, laid out and linked."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from functools import cache
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from remi_lib.experiments.benchmark import cell_text
-from remi_lib.losses import FAMILIES, title
 from remi_lib.paths import figures_dir, project_root
-from remi_lib.replication.claims import FAILS, HOLDS, NOT_RUN, OPEN, collect, measured, verdict_line
+from remi_lib.replication.claims import (
+    CONFIRMED,
+    FAILS,
+    HOLDS,
+    KINDS,
+    NO_POWER,
+    NOT_RUN,
+    OPEN,
+    SETTINGS,
+    Verdict,
+    measured,
+    verdict_line,
+    worded,
+)
+from remi_lib.replication.messages import Status, table
 from remi_lib.replication.store import atomic
 
-KINDS = (HOLDS, FAILS, OPEN, NOT_RUN)
-COLOURS = {HOLDS: "#0072B2", FAILS: "#D55E00", OPEN: "#888888", NOT_RUN: "#888888"}
+GREY = "#767676"
+COLOURS = {HOLDS: "#0072B2", CONFIRMED: "#0072B2", FAILS: "#B34700"}
+COLOURS |= dict.fromkeys((OPEN, NO_POWER, NOT_RUN), GREY)
+STATUS_COLOURS = {
+    Status.REPRODUCED: "#0072B2",
+    Status.CONDITION: "#00786C",
+    Status.NOT_REPRODUCED: "#B34700",
+    Status.NO_POWER: GREY,
+    Status.NOT_TESTED: GREY,
+}
+HEADINGS = {"paper": "at the paper's setting", "reduced": "reduced", "stand-in": "on stand-ins"}
 
 
-def kind(verdict: str) -> str:
-    """The class of a verdict: "holds with a caveat: ..." holds, "artefact of ..." does not.
+def kind(verdict: str) -> Verdict:
+    """The verdict that a word of a ledger is.
 
     Raises ValueError for a text that is no verdict.
     """
-    for prefix, found in (*zip(KINDS, KINDS, strict=True), ("artefact of", FAILS)):
-        if verdict.startswith(prefix):
-            return found
-    raise ValueError(f"verdict: {verdict!r} is none")
+    try:
+        return Verdict(verdict)
+    except ValueError:
+        raise ValueError(f"verdict: {verdict!r} is none") from None
 
 
-def counts(ledger: pd.DataFrame, by: str = "dataset") -> pd.DataFrame:
-    """How many claims of each data set, or notebook, got which verdict."""
-    table = pd.crosstab(ledger[by], ledger["verdict"].map(kind).rename("verdict"))
-    table = table.reindex(columns=KINDS, fill_value=0)
-    order = ledger[by].drop_duplicates()
-    table = table.loc[order]
-    table.loc["all"] = table.sum()
-    return table
+def colour(verdict: str, setting: str) -> str:
+    """The colour of a verdict; grey on a stand-in, which is no evidence about the paper."""
+    return GREY if setting == "stand-in" else COLOURS[kind(verdict)]
+
+
+def counts(ledger: pd.DataFrame, by: str = "kind") -> pd.DataFrame:
+    """How many claims of each kind (or notebook, setting, ...) got which verdict.
+
+    A claim that was judged on two data sets is two judgements.
+    """
+    found = pd.crosstab(ledger[by], ledger["verdict"].map(kind).rename("verdict"))
+    found = found.reindex(columns=[str(v) for v in Verdict], fill_value=0)
+    return found.loc[ledger[by].drop_duplicates()]
+
+
+def summary(ledger: pd.DataFrame) -> pd.DataFrame:
+    """The paper's own sentences: verdicts by setting, a row each; what stand-ins say is apart."""
+    paper = ledger[ledger["kind"] == "paper"]
+    return counts(paper, "setting").reindex(list(SETTINGS), fill_value=0)
 
 
 def styled_ledger(ledger: pd.DataFrame) -> Styler:
-    """The judged claims for display, each linked to the notebook that decides it."""
+    """The judged claims for display, each linked to the cell that decides it."""
     shown = pd.DataFrame(
         {
             "claim": ledger["statement"],
             "data": ledger["dataset"],
             "source": ledger["source"],
-            "statistic": ledger["statistic"],
+            "statistic": ledger["estimand"] + ": " + ledger["statistic"],
             "measured": [measured(entry) for entry in ledger.to_dict("records")],
-            "threshold": ledger["threshold"],
-            "verdict": ledger["verdict"],
+            "holds if": ledger["threshold"],
+            "threshold": ledger["provenance"],
+            "verdict": [worded(entry) for entry in ledger.to_dict("records")],
             "decided in": ledger["notebook"].map(_link),
         }
     )
+    css = [
+        f"color: {colour(row.verdict, row.setting)}; font-weight: bold"
+        for row in ledger.itertuples()
+    ]
     left = [{"selector": "td, th", "props": "text-align: left; vertical-align: top"}]
     return (
         shown.style.hide(axis="index")
-        .map(lambda v: f"color: {COLOURS[kind(v)]}; font-weight: bold", subset="verdict")
+        .apply(lambda _: css, subset="verdict", axis=0)
+        .set_table_styles(left)
+    )
+
+
+def styled_messages(ledger: pd.DataFrame) -> Styler:
+    """The twelve messages for display: status, condition, what each setting's evidence says."""
+    found = table(ledger)
+    shown = found.set_index("id")[["message", "source", "status", "condition", *SETTINGS]]
+    css = [
+        f"color: {STATUS_COLOURS[Status(status)]}; font-weight: bold" for status in found["status"]
+    ]
+    left = [{"selector": "td, th", "props": "text-align: left; vertical-align: top"}]
+    return (
+        shown.rename(columns=HEADINGS)
+        .style.apply(lambda _: css, subset="status", axis=0)
+        .set_properties(subset=[HEADINGS["stand-in"]], color=GREY)
         .set_table_styles(left)
     )
 
 
 @cache
-def _link(notebook: str) -> str:
-    """A link to the cell of a notebook that prints its verdicts."""
+def deciding_cell(notebook: str) -> str | None:
+    """The id of the notebook's cell that prints its verdicts; None without one."""
     path = project_root() / "notebooks" / f"{notebook}.ipynb"
     cells = json.loads(path.read_text())["cells"] if path.exists() else []
     checked = [c["id"] for c in cells if "nbval-check-output" in c["metadata"].get("tags", [])]
-    anchor = f"#cell-{checked[-1]}" if checked else ""
+    return checked[-1] if checked else None
+
+
+def _link(notebook: str) -> str:
+    """A link to the cell of a notebook that prints its verdicts."""
+    cell = deciding_cell(notebook)
+    anchor = f"#cell-{cell}" if cell else ""
     return f'<a href="{notebook}.ipynb{anchor}">{notebook}</a>'
+
+
+def figures(profile: str) -> pd.DataFrame:
+    """Every published table and picture with the notebook cell that wrote it.
+
+    Columns ``artifact`` (file name), ``notebook``, ``cell``.  Read from the notebooks' sources:
+    the first argument of ``publish``, in which ``{...}`` stands for anything.
+    """
+    folder = figures_dir(profile)
+    names = sorted(p.name for p in folder.glob("*.*") if p.suffix in (".csv", ".png"))
+    rows = []
+    for pattern, notebook, cell in _published():
+        rows += [(n, notebook, cell) for n in names if pattern.fullmatch(n.rpartition(".")[0])]
+    found = pd.DataFrame(rows, columns=["artifact", "notebook", "cell"])
+    return found.drop_duplicates("artifact").sort_values("artifact", ignore_index=True)
+
+
+def _published() -> Iterator[tuple[re.Pattern, str, str]]:
+    """The names that notebooks publish under, literal ones first, with notebook and cell."""
+    found = []
+    for path in sorted((project_root() / "notebooks").glob("*.ipynb")):
+        for cell in json.loads(path.read_text())["cells"]:
+            source = "".join(cell["source"]) if cell["cell_type"] == "code" else ""
+            for name in re.findall(r"""\bpublish\(\s*f?["']([^"']+)["']""", source):
+                parts = [re.escape(part) for part in re.split(r"\{[^}]*\}", name)]
+                found.append((len(parts), re.compile(".+".join(parts)), path.stem, cell["id"]))
+    for _, pattern, notebook, cell_id in sorted(found, key=lambda f: f[0]):
+        yield pattern, notebook, cell_id
 
 
 def waiting(ledger: pd.DataFrame) -> pd.DataFrame:
     """The claims that were not run, counted by what they need."""
-    idle = ledger[ledger["verdict"].str.startswith(NOT_RUN)]
-    return idle.groupby(["notebook", "verdict"]).size().rename("claims").reset_index()
+    idle = ledger[ledger["verdict"] == NOT_RUN]
+    found = idle.groupby(["notebook", "qualifier"]).size().rename("claims").reset_index()
+    return found.rename(columns={"qualifier": "waits for"})
 
 
 def verdict_lines(ledger: pd.DataFrame) -> str:
-    """One line per claim, what nbval compares."""
-    judged = ~ledger["verdict"].str.startswith(NOT_RUN)
-    idle = [f"{row.id}: {row.verdict}" for row in ledger[~judged].itertuples()]
-    return "\n".join([verdict_line(row) for row in ledger[judged].to_dict("records")] + idle)
+    """One line per message and per claim, what nbval compares."""
+    idle = ledger["verdict"] == NOT_RUN
+    lines = [f"message {row.id}: {row.status}" for row in table(ledger).itertuples()]
+    lines += [verdict_line(row) for row in ledger[~idle].to_dict("records")]
+    return "\n".join(
+        lines + [f"{row.id}: {worded(row._asdict())}" for row in ledger[idle].itertuples()]
+    )
 
 
-def results_markdown(profile: str = "cpu") -> str:
-    """The README's block of results, from the committed ledger and Table 2."""
-    counted = counts(collect(profile))
-    lines = [
-        "| data | " + " | ".join(KINDS) + " |",
-        "|---" * (1 + len(KINDS)) + "|",
-    ]
-    lines += [
-        f"| {dataset} | " + " | ".join(str(n) for n in row) + " |"
-        for dataset, row in zip(counted.index, counted.to_numpy(), strict=True)
-    ]
-    table = pd.read_csv(figures_dir(profile) / "table2.csv")
-    head = f"The ledger has {counted.to_numpy()[-1].sum()} claims:\n\n"
-    return head + "\n".join(lines) + "\n\n" + _table2_markdown(table)
-
-
-def _table2_markdown(table: pd.DataFrame) -> str:
-    """The contrastive half of Table 2 in Markdown: ours, theory, paper."""
-    block = table[(table["benchmark"] == "clb") & (table["quantity"] == "mi")].set_index("loss")
-    lines = [
-        "Contrastive benchmark, MI in nats (ours on digits, mean ± 95% interval over seeds; "
-        "optimum of the loss; paper on CIFAR-10):",
-        "",
-        "| | original | optimum | paper | regularised | optimum | paper |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for family in FAMILIES:
-        cells = []
-        for loss in (family, "re" + family):
-            row = block.loc[loss]
-            cells += [cell_text(row), f"{row['theory']:.3f}", f"{row['paper']:.3f}"]
-        lines.append(f"| {title(family)} | " + " | ".join(cells) + " |")
+def messages_markdown(ledger: pd.DataFrame, page: str) -> str:
+    """The README's table of messages; ``page`` is the ledger page that its cells link to."""
+    head = ["message", "status", "condition", *HEADINGS.values()]
+    lines = ["| " + " | ".join(["", *head]) + " |", "|---" * (1 + len(head)) + "|"]
+    for row in table(ledger).to_dict("records"):
+        link = f"{page}#message-{row['id']}"
+        status = f"**[{row['status']}]({link})**"
+        evidence = [f"[{row[s]}]({link}-{s})" if row[s] else "–" for s in SETTINGS]
+        cells = [str(row["id"]), row["message"], status, row["condition"] or "–", *evidence]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def counted(ledger: pd.DataFrame) -> str:
+    """The claims in one sentence: of which kind, and how many of the paper's were judged where."""
+    base = ledger.assign(claim=ledger["id"].str.partition("@")[0]).drop_duplicates("claim")
+    number = base["kind"].value_counts()
+    paper = ledger[(ledger["kind"] == "paper") & (ledger["verdict"] != NOT_RUN)]
+    where = paper["setting"].value_counts().reindex(list(SETTINGS), fill_value=0)
+    words = {"paper": "at the paper's setting", "reduced": "reduced", "stand-in": "on stand-ins"}
+    judged = ", ".join(f"{n} {words[name]}" for name, n in where.items())
+    parts = [f"{number.get(name, 0)} {label}" for name, label in LABELS.items()]
+    return f"The ledger has {', '.join(parts)}. Of the paper's, judged: {judged}."
+
+
+LABELS = {
+    "paper": "claims of the paper",
+    "control": "controls",
+    "identity": "identities (confirmed by calculation, not counted)",
+    "own": "claims about this library or beyond the paper (kept apart)",
+}
+assert LABELS.keys() == KINDS.keys()
 
 
 def write_block(name: str, text: str) -> None:
@@ -136,12 +228,3 @@ def write_block(name: str, text: str) -> None:
     block = f"<!-- {name}{marker}-->\n{text}\n<!-- /{name} -->"
     with atomic(path) as temporary:
         temporary.write_text(head + block + tail, encoding="utf-8")
-
-
-def write_readme() -> None:
-    """Put the results between the README's two markers."""
-    write_block("results", results_markdown())
-
-
-if __name__ == "__main__":
-    write_readme()

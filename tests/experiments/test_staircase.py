@@ -344,14 +344,13 @@ def judged(learned: pd.DataFrame) -> dict[str, dict]:
             ("rejs", "NWJ of T + 1", 1.0),
             ("js", "raw JS", 12.0),
         )
-    )
+    ).assign(bias=[-1.0, -1.0, -1.0, -1.0, -10.5, -11.0])
     extra = pd.DataFrame({"name": "NWJ, clipped", "seed": [0, 1], "true_mi": 10.0, "rmse": 1.75})
-    terms = pd.concat(history([1.0, 1.0]).assign(seed=s, joint_term=-0.2 - s) for s in (0, 1))
     exact = errors_table(nwj=4.0, remine=0.25)
     ledger = Ledger("06_gaussian_staircase", "cpu", ["staircase_small"])
     errors_of = {"learned": learned, "oracle": exact, "js": readings, "extra": extra}
     bent = errors_table(smile=2.0)
-    judge(ledger, "staircase_small", {**errors_of, "bent": bent}, terms, batch=10_000)
+    judge(ledger, "staircase_small", {**errors_of, "bent": bent}, batch=10_000)
     assert set(ledger.due()) == set(ledger.entries)
     return {key.split("@")[0].removeprefix("fig7."): e for key, e in ledger.entries.items()}
 
@@ -361,28 +360,41 @@ def test_claims_of_notebook_6_by_hand():
     learned.loc[learned["loss"] == "smile", "sd"] = 0.5 * math.e
     found = judged(learned)
     value = {key: entry["value"] for key, entry in found.items()}
-    assert value["mine.rmse"] == pytest.approx(4)
-    assert value["js.rmse"] == 0
-    assert value["smile.sd-at-the-top"] == pytest.approx(1)  # log of the ratio
-    assert value["mine.rmse-at-the-top"] == pytest.approx(6.01)
-    assert value["cubic.smile"] == pytest.approx(1)
-    assert value["cubic.nwj"] == 0
+    mine = (math.log(6 / 2) + math.log(6.02 / 2.02)) / 2
+    nwj = (math.log(1 / 1.25) + math.log(1.02 / 1.27)) / 2
+    parts = {k: p["value"] for k, p in found["rmse"]["parts"].items()}
+    assert parts["mine"] == pytest.approx(mine, abs=1e-6)
+    assert parts["js"] == parts["infonce"] == 0
+    assert value["rmse"] == pytest.approx((mine + nwj) / 5, abs=1e-6)
+    assert value["sd"] == pytest.approx(1 / 5)  # SMILE's log ratio is 1, the others' 0
+    worthless = (math.log(6 / 5) + math.log(6.02 / 5)) / 2
+    assert value["mine-unstable"] == pytest.approx(worthless, abs=1e-6)
+    cubic = (math.log(2) + math.log(2.02 / 1.02)) / 2
+    assert value["cubic"] == pytest.approx(cubic / 4, abs=1e-6)
     # InfoNCE reads 10 - 1 = 9 of log 10000 = 9.21 nats.
-    assert value["infonce.saturates"] == pytest.approx(9 / math.log(10_000), abs=1e-6)
-    assert found["infonce.saturates"]["verdict"] == "holds"
-    assert value["js.raw-curve-is-negative"] == pytest.approx(-1.0)  # mean of -0.5 and -1.5
-    assert value["js.same-reading"] == pytest.approx(0.5)
-    assert value["nwj.failure-is-the-bounds"] == pytest.approx(4.01)
-    assert value["remine.gap-is-the-trainings"] == pytest.approx(-1.75)
-    assert value["clip-alone.nwj"] == pytest.approx(1.75 - 1.26)
+    assert value["infonce-saturates"] == pytest.approx(9 / math.log(10_000), abs=1e-6)
+    assert found["infonce-saturates"]["verdict"] == "holds"
+    assert value["js.raw-curve-is-negative"] == -0.5  # 10 - 10.5, the larger
+    assert found["js.raw-curve-is-negative"]["verdict"] == "confirmed by calculation"
+    assert value["js.same-reading"] == pytest.approx(math.log(1.5), abs=1e-6)
+    assert value["remine-gap-is-the-trainings"] == pytest.approx(-1.75)
 
 
-def test_a_diverged_original_is_evidence_for_its_twin():
-    learned = errors_table(nwj=np.inf)
-    learned.loc[learned["loss"] == "nwj", ["bias", "sd"]] = np.nan
-    found = judged(learned)
-    for key in ("nwj.rmse", "nwj.sd-at-the-top"):
-        assert (found[key]["value"], found[key]["verdict"]) == ("inf", "holds")
+def test_the_exception_that_the_paper_names_is_no_evidence_against_it():
+    """InfoNCE ten times worse under the penalty moves its part, not the claim."""
+    plain = judged(errors_table(mine=2.0))["rmse"]
+    worse = judged(errors_table(mine=2.0, reinfonce=10.0))["rmse"]
+    assert worse["value"] == plain["value"]
+    assert worse["parts"]["infonce"]["value"] < plain["parts"]["infonce"]["value"]
+
+
+def test_a_diverged_original_is_evidence_for_its_twin_and_no_infinity():
+    learned = errors_table(nwj=np.inf, tuba=np.inf, retuba=np.inf)
+    learned.loc[learned["rmse"] == np.inf, ["bias", "sd"]] = np.nan
+    for key in ("rmse", "sd"):
+        parts = judged(learned)[key]["parts"]
+        assert parts["nwj"]["value"] == pytest.approx(math.log(10), abs=1e-6)  # ten times worse
+        assert parts["tuba"]["value"] == 0  # both are lost
 
 
 @pytest.mark.parametrize(

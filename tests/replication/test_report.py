@@ -7,58 +7,35 @@ import re
 
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 
+from remi_lib.experiments import report
 from remi_lib.losses import LOSSES
 from remi_lib.paths import figures_dir
-from remi_lib.replication import scoreboard
+from remi_lib.replication import ledger_page, scoreboard
+from remi_lib.replication.claims import Ledger, collect, registry
+from remi_lib.replication.evidence import Evidence
+from remi_lib.replication.messages import messages
 from tests.conftest import ROOT
 
 
 def ledger() -> pd.DataFrame:
-    """Five claims: four judged, one of each kind and one qualified, and one that was not run."""
-    verdicts = {
-        "a": ("digits", "holds"),
-        "b": ("digits", "artefact of the plot"),
-        "c": ("digits", "does not hold"),
-        "d": ("CIFAR-10", "not run (needs CIFAR-10 and a GPU)"),
-        "e": ("digits", "not resolved"),
-    }
-    rows = [
-        {
-            "id": key,
-            "dataset": dataset,
-            "verdict": verdict,
-            "statement": f"statement {key}",
-            "source": "Table 2",
-            "statistic": "gap",
-            "value": 1.0,
-            "interval": [0.5, 1.5],
-            "threshold": "> 0",
-            "notebook": "04_benchmark",
-        }
-        for key, (dataset, verdict) in verdicts.items()
-    ]
-    return pd.DataFrame(rows)
-
-
-@pytest.mark.parametrize(
-    ("verdict", "kind"),
-    [
-        ("holds", "holds"),
-        ("holds with a caveat: one seed", "holds"),
-        ("artefact of the plot", "does not hold"),
-        ("does not hold", "does not hold"),
-        ("not resolved", "not resolved"),
-        ("not run (needs a GPU)", "not run"),
-    ],
-)
-def test_kind_of_a_verdict(verdict, kind):
-    assert scoreboard.kind(verdict) == kind
+    """The real ledger with two notebooks judged: one at the paper's setting, one on a stand-in."""
+    for notebook, datasets in (("03_target_constant", ()), ("07_out_of_distribution", ("digits",))):
+        book = Ledger(notebook, "cpu", datasets)
+        for key in book.due():
+            estimand = registry()[key.partition("@")[0]].estimand
+            part = {"one": Evidence(estimand, 0.5, 0.4, 0.6, 4)}
+            book.judge(key, Evidence(estimand, 0.5, 0.4, 0.6, 4), part)
+        book.save()
+    return collect("cpu")
 
 
 def test_what_is_no_verdict_is_refused():
-    with pytest.raises(ValueError, match="verdict: 'fine' is none"):
-        scoreboard.kind("fine")
+    assert scoreboard.kind("no power") == "no power"
+    for text in ("fine", "holds with a caveat: one seed"):
+        with pytest.raises(ValueError, match="is none"):
+            scoreboard.kind(text)
 
 
 def test_a_readme_without_its_markers_is_left_alone(tmp_path, monkeypatch):
@@ -69,51 +46,95 @@ def test_a_readme_without_its_markers_is_left_alone(tmp_path, monkeypatch):
     assert (tmp_path / "README.md").read_text().endswith("old\n")
 
 
-def test_counts_by_data_set_and_in_all():
-    table = scoreboard.counts(ledger())
-    assert list(table.columns) == ["holds", "does not hold", "not resolved", "not run"]
-    assert list(table.index) == ["digits", "CIFAR-10", "all"]
-    assert table.to_numpy().tolist() == [[1, 2, 1, 0], [0, 0, 0, 1], [1, 2, 1, 1]]
+def test_counts_and_their_sentence():
+    rows = ledger()
+    table = scoreboard.counts(rows)
+    assert table.to_numpy().sum() == len(rows)
+    assert table.loc["paper"].drop("not run").sum() == 8  # four claims of each notebook
+    assert scoreboard.summary(rows).loc["stand-in"].sum() == 4
+    sentence = scoreboard.counted(rows)
+    assert sentence.endswith("4 at the paper's setting, 0 reduced, 4 on stand-ins.")
 
 
-def test_ledger_shows_evidence_colours_and_links():
-    judged = ledger().query("id != 'd'")
-    shown = scoreboard.styled_ledger(judged)
-    assert shown.data["measured"].tolist() == ["1 [0.5, 1.5]"] * 4
-    html = shown.to_html()
-    for colour, times in (("#0072B2", 1), ("#D55E00", 2), ("#888888", 1)):
-        styles = re.findall(r"([^{}]*)\{\s*color: " + colour, html)
-        assert sum(rule.count("#T_") for rule in styles) == times
-    cell = re.search(r'href="04_benchmark.ipynb#cell-([^"]+)"', html)
+def test_a_stand_in_never_wears_the_colours_of_evidence():
+    assert scoreboard.colour("holds", "paper") != scoreboard.GREY
+    for verdict in ("holds", "does not hold", "no power"):
+        assert scoreboard.colour(verdict, "stand-in") == scoreboard.GREY
+    rows = ledger()
+    judged = rows[rows["verdict"] != "not run"]
+    html = scoreboard.styled_ledger(judged).to_html()
+    coloured = re.findall(r"([^{}]*)\{\s*color: (#[0-9A-F]{6})", html)
+    grey = sum(r.count("#T_") for r, hue in coloured if hue == scoreboard.GREY)
+    undecided = judged["verdict"].isin(["not resolved", "no power"])
+    assert grey == ((judged["setting"] == "stand-in") | undecided).sum()
+
+
+def test_claims_link_to_the_cell_that_decides_them():
+    html = scoreboard.styled_ledger(ledger().query("verdict != 'not run'")).to_html()
+    cell = re.search(r'href="03_target_constant.ipynb#cell-([^"]+)"', html)
     assert cell is not None
-    cells = json.loads((ROOT / "notebooks" / "04_benchmark.ipynb").read_text())["cells"]
+    cells = json.loads((ROOT / "notebooks" / "03_target_constant.ipynb").read_text())["cells"]
     (linked,) = [c for c in cells if c["id"] == cell[1]]
     assert "nbval-check-output" in linked["metadata"]["tags"]  # the one that prints the verdicts
-
-
-def test_a_notebook_that_is_not_there_is_linked_as_a_whole():
     assert scoreboard._link("99_mine") == '<a href="99_mine.ipynb">99_mine</a>'
 
 
 def test_waiting_counts_by_what_is_needed():
-    table = scoreboard.waiting(pd.concat([ledger(), ledger()]))
-    assert table.to_dict("records") == [
-        {
-            "notebook": "04_benchmark",
-            "verdict": "not run (needs CIFAR-10 and a GPU)",
-            "claims": 2,
-        }
-    ]
+    table = scoreboard.waiting(ledger()).set_index("notebook")
+    assert table.loc["03_target_constant":"03_target_constant"].empty
+    assert table.loc["02_explosion", "waits for"] == "needs 02_explosion"
 
 
-def test_verdict_lines_put_what_was_not_run_last():
-    assert scoreboard.verdict_lines(ledger()).splitlines() == [
-        "a: holds",
-        "b: artefact of the plot",
-        "c: does not hold",
-        "e: not resolved",
-        "d: not run (needs CIFAR-10 and a GPU)",
-    ]
+def test_verdict_lines_begin_with_the_messages():
+    lines = scoreboard.verdict_lines(ledger()).splitlines()
+    assert lines[0] == "message 1: not tested"
+    assert lines[2].startswith("message 3: ")
+    assert "fig8.test-alike@digits: does not hold" in lines
+
+
+def test_figures_lead_to_the_cell_that_wrote_them():
+    folder = figures_dir("cpu")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("fig4.png", "fig4.csv", "table2_digits.csv", "nobody.csv"):
+        (folder / name).touch()
+    found = scoreboard.figures("cpu").set_index("artifact")
+    assert sorted(found.index) == ["fig4.csv", "fig4.png", "table2_digits.csv"]
+    assert found.loc["table2_digits.csv", "notebook"] == "04_benchmark"  # of a name with {name}
+    cells = json.loads((ROOT / "notebooks" / "03_target_constant.ipynb").read_text())["cells"]
+    (cell,) = [c for c in cells if c["id"] == found.loc["fig4.png", "cell"]]
+    assert 'publish("fig4"' in "".join(cell["source"])
+
+
+def test_the_ledgers_files():
+    rows = ledger()
+    ledger_page.write("cpu")
+    folder = figures_dir("cpu")
+    page = BeautifulSoup((folder / "ledger.html").read_text(), "html.parser")
+    assert len(page.select("#ledger tbody tr")) == len(rows)
+    assert len(page.select("#messages + table tbody tr")) == 12
+    # Nothing beside it, no network: no script, style or picture from elsewhere.
+    assert not page.select("script[src], link[rel=stylesheet], img")
+    assert "one: 0.5 [0.4, 0.6]" in page.select_one('[id="claim-fig4.second-term-rests"]').text
+    machine = json.loads((folder / "claims.json").read_text())
+    assert len(machine["claims"]) == len(rows)
+    assert [m["id"] for m in machine["messages"]] == list(range(1, 13))
+    judged = {c["id"]: c for c in machine["claims"]}["fig8.test-alike@digits"]
+    assert judged["evidence"] == "figures/cpu/claims/07_out_of_distribution.json"
+    assert (judged["setting"], judged["verdict"]) == ("stand-in", "does not hold")
+    text = (folder / "ledger.md").read_text()
+    for message in messages():
+        assert f'<a id="message-{message.id}"></a>' in text
+    anchors = set(re.findall(r'<a id="([^"]+)"', text))
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
+
+
+def test_the_picture_says_what_the_table_says():
+    table = scoreboard.table(ledger())
+    figure = report.messages_figure(table)
+    shown = " ".join(text.get_text().replace("\n", " ") for text in figure.axes[0].texts)
+    for row in table.to_dict("records"):
+        assert row["name"] in shown
+        assert row["status"] in shown
 
 
 def table2() -> pd.DataFrame:
@@ -137,23 +158,24 @@ def table2() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_results_in_the_readme_are_those_of_the_ledger_and_of_table_2(tmp_path, monkeypatch):
+def test_the_readme_shows_the_messages_and_table_2(tmp_path, monkeypatch):
     monkeypatch.setattr(scoreboard, "project_root", lambda: tmp_path)
-    monkeypatch.setattr(scoreboard, "collect", lambda profile: ledger())
-    figures_dir("cpu").mkdir(parents=True)
+    rows = ledger()
     table2().to_csv(figures_dir("cpu") / "table2.csv", index=False)
-    (tmp_path / "README.md").write_text("a\n<!-- results: by x -->\nold\n<!-- /results -->\nb\n")
-    scoreboard.write_readme()
+    blocks = "<!-- messages: by x -->\nold\n<!-- /messages -->\n<!-- results: by x -->\nold\n"
+    (tmp_path / "README.md").write_text(f"a\n{blocks}<!-- /results -->\nb\n")
+    report.write_readme()
     text = (tmp_path / "README.md").read_text()
-    assert text.startswith("a\n<!-- results: by x -->\nThe ledger has 5 claims:\n")
+    assert text.startswith("a\n<!-- messages: by x -->\n|")
     assert text.endswith("<!-- /results -->\nb\n")
+    assert "\nold\n" not in text
     lines = text.splitlines()
-    assert "| digits | 1 | 2 | 1 | 0 |" in lines
-    assert "| all | 1 | 2 | 1 | 1 |" in lines
+    for row in scoreboard.table(rows).to_dict("records"):
+        (line,) = [x for x in lines if x.startswith(f"| {row['id']} | ")]
+        assert f"**[{row['status']}](figures/cpu/ledger.md#message-{row['id']})**" in line
     mine, nwj = LOSSES.index("remine"), LOSSES.index("renwj")
     # Contrastive, not supervised: no 90 anywhere.
     assert (
         f"| MINE | 0.000 ± 0.100 | 0.250 | 0.750 | {mine}.000 ± 0.100 | {mine}.250 | {mine}.750 |"
     ) in lines
     assert f"| NWJ | frozen | 3.250 | 3.750 | {nwj}.000 ± 0.100 |" in text
-    assert "\nold\n" not in text

@@ -1,67 +1,116 @@
-"""Verdicts of notebook 04 from the runs of Table 2."""
+"""Verdicts of notebook 4: Table 2, from the table of its runs."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
-from remi_lib.experiments.benchmark import (
-    accuracy_or_guess,
-    failed,
-    mi_error,
-    paired,
-    per_run,
-    shifted_js,
+from remi_lib.experiments.benchmark import accuracy_or_guess, failed, mi_error
+from remi_lib.experiments.verdicts.common import (
+    accuracy_gains,
+    at_best_weight,
+    columns_of,
+    gains,
+    sayer,
+    test_images,
+    trained,
+    worst_cost,
 )
-from remi_lib.experiments.sweep import Results
 from remi_lib.images import load_images
-from remi_lib.intervals import difference, fraction_interval, interval
 from remi_lib.losses import FAMILIES, LOSSES
 from remi_lib.replication.claims import Ledger
+from remi_lib.replication.evidence import Evidence, exact, with_test_images
+
+FAILING = ("smile", "nwj", "tuba")  # the families of which the paper says that they fail in CLB
+
+
+def prepared(runs: pd.DataFrame) -> pd.DataFrame:
+    """The paper's losses among the runs, with ``error``, ``failed`` and an accuracy for all."""
+    runs = runs[runs["loss"].isin(LOSSES)].copy()
+    runs["error"], runs["failed"] = mi_error(runs), failed(runs)
+    return runs.assign(accuracy=accuracy_or_guess(runs))
 
 
 def judge(
-    ledger: Ledger, main: Results, variants: Results, optima: pd.Series, rejs_zero: float = 0.0
+    ledger: Ledger,
+    runs: pd.DataFrame,
+    rejs: pd.DataFrame,
+    optima: pd.Series,
+    shifted: pd.Series,
 ) -> None:
-    """Judge every claim of notebook 4 that is due, from the runs alone.
+    """Judge every claim of notebook 4 that is due.
 
-    ``variants`` holds the ReJS runs at other targets than the main ones.
+    ``runs``: :func:`~remi_lib.experiments.benchmark.per_run` of the twelve losses.  ``rejs``: the
+    same of ReJS at several targets.  ``optima``: what each cell reads at its optimum, by (dataset,
+    benchmark, loss).  ``shifted``: the MI of JS runs read at T + 1, by run.
     """
-    runs = per_run(main)
-    runs = runs[runs["loss"].isin(LOSSES)]  # the paper's claims are about the paper's losses
-    runs["error"], runs["failed"] = mi_error(runs), failed(runs)
-    runs["accuracy"] = accuracy_or_guess(runs)
-    runs["shifted"] = shifted_js(main)
-    other = per_run(variants).query("target == @rejs_zero")
+    runs = prepared(runs)
+    runs["shifted"] = shifted.reindex(runs.index)
     for name in ledger.datasets:
-        entropy = load_images(name).entropy
-        own = runs[runs["dataset"] == name].set_index(["benchmark", "loss", "seed"]).sort_index()
-        for benchmark in ("slb", "clb"):
-            cell = own.loc[benchmark]
-            for family in FAMILIES:
-                plain, twin = cell.loc[family], cell.loc["re" + family]
-                key = f"table2.{benchmark}.{family}"
-                closer = difference(plain["error"], twin["error"])
-                better = twin["accuracy"] - plain["accuracy"]
-                ledger.judge(f"{key}.mi@{name}", interval(closer))
-                ledger.judge(f"{key}.accuracy@{name}", interval(better))
-        slb, clb = own.loc["slb"], own.loc["clb"]
-        for family in ("smile", "nwj", "tuba"):
-            key, twin = f"table2.clb.{family}", clb.loc["re" + family]
-            ledger.judge(f"{key}.fails@{name}", fraction_interval(clb.loc[family]["failed"]))
-            ledger.judge(f"{key}.rescued@{name}", fraction_interval(twin["failed"]))
-            ahead = twin["accuracy"] - clb.loc["infonce"]["accuracy"]
-            ledger.judge(f"{key}.competitive@{name}", interval(ahead))
-        for family in ("mine", "smile", "nwj", "tuba"):
-            ahead = slb.loc[family]["accuracy"] - slb.loc["infonce"]["accuracy"]
-            ledger.judge(f"table2.slb.{family}.beats-infonce@{name}", interval(ahead))
-        cost = (-paired(runs[runs["dataset"] == name], "accuracy")).max(axis=0)
-        ledger.judge(f"table2.harmless@{name}", interval(cost))
-        js = slb.loc["js"]
-        ledger.judge(f"quirk1.js-low-by-1/e@{name}", interval(js["mi"] - entropy + np.exp(-1)))
-        ledger.judge(f"quirk1.js-read-at-t+1@{name}", interval(js["shifted"] - entropy))
-        zero = other[(other["dataset"] == name) & (other["benchmark"] == "slb")].set_index("seed")
-        ledger.judge(f"quirk2.rejs-target@{name}", interval(slb.loc["rejs"]["mi"] - zero["mi"]))
-        for loss in ("infonce", "js", "renwj", "retuba"):
-            gap = (clb.loc[loss]["mi"] - optima[name, "clb", loss]).abs().fillna(np.inf)
-            ledger.judge(f"quirk7.clb-ceiling.{loss}@{name}", interval(gap))
+        say = sayer(ledger, name)
+        own = at_best_weight(runs[runs["dataset"] == name])
+        slb, clb = (own[own["benchmark"] == b] for b in ("slb", "clb"))
+        _supervised(say, slb, test_images(name))
+        _contrastive(say, clb, test_images(name))
+        say("table2.seed-spread", *_spread(slb, clb))
+        zero = rejs[(rejs["dataset"] == name) & (rejs["benchmark"] == "slb")]
+        _quirks(say, slb, zero[zero["target"] == 0], load_images(name).entropy)
+        ceiling = [
+            clb[clb["loss"] == loss].set_index("seed")["mi"] - optima[name, "clb", loss]
+            for loss in ("infonce", "js", "renwj", "retuba")
+        ]
+        say("quirk7.clb-ceiling", pd.concat(ceiling, axis=1).max(axis=1))
+
+
+def _supervised(say: Callable, runs: pd.DataFrame, images: int) -> None:
+    families = trained(runs, FAMILIES)
+    closer = -gains(runs, families, "error")
+    say("table2.slb.closer", closer.mean(axis=1), columns_of(closer))
+    better, parts = accuracy_gains(runs, families, images)
+    say("table2.slb.accuracy", better, parts)
+    say("table2.slb.harmless", worst_cost(parts), parts)
+    wide = runs.pivot(index="seed", columns="loss", values="accuracy")
+    ahead = wide.sub(wide["infonce"], axis=0).drop(columns="infonce")
+    each = {
+        str(loss): with_test_images(ahead[loss], [wide[loss], wide["infonce"]], images)
+        for loss in ahead
+    }
+    chosen = ["mine", "smile", "nwj", "tuba"]
+    rates = [wide[chosen], wide["infonce"]]
+    mean = with_test_images(ahead[chosen].mean(axis=1), rates, images)
+    say("table2.slb.beats-ce", mean, each)
+
+
+def _contrastive(say: Callable, runs: pd.DataFrame, images: int) -> None:
+    gone = {loss: own["failed"].to_numpy() for loss, own in runs.groupby("loss")}
+    plain, twins = ({f: gone[p + f] for f in FAILING} for p in ("", "re"))
+    say("table2.clb.three-fail", np.concatenate(list(plain.values())), plain)
+    say("table2.clb.rescued", np.concatenate(list(twins.values())), twins)
+    wide = runs.pivot(index="seed", columns="loss", values="accuracy")
+    best = wide[["mine", "infonce", "js"]].mean().idxmax()
+    rescued = ["re" + f for f in FAILING]
+    ahead = wide[rescued].sub(wide[best], axis=0)
+    evidence = with_test_images(ahead.mean(axis=1), [wide[rescued], wide[best]], images)
+    say("table2.clb.competitive", evidence, columns_of(ahead))
+
+
+def _spread(slb: pd.DataFrame, clb: pd.DataFrame) -> tuple[list[float], dict[str, Evidence]]:
+    """log(SD of the original's MI / of the regularised loss's) over seeds, per trained family."""
+    ratios = {}
+    for runs in (slb, clb):
+        sd = runs.groupby("loss")["mi"].std()
+        for family in trained(runs, FAMILIES):
+            key = f"{runs['benchmark'].iloc[0]} {family}"
+            ratios[key] = float(np.log(sd[family] / sd["re" + family]))
+    return list(ratios.values()), {key: exact(ratio) for key, ratio in ratios.items()}
+
+
+def _quirks(say: Callable, slb: pd.DataFrame, at_zero: pd.DataFrame, entropy: float) -> None:
+    of = {loss: own.set_index("seed") for loss, own in slb.groupby("loss")}
+    zero = at_zero.set_index("seed")["mi"]
+    say("quirk1.js-low-by-1/e", of["js"]["mi"] - entropy + np.exp(-1))
+    say("quirk1.js-read-at-t+1", of["js"]["shifted"] - entropy)
+    say("quirk2.rejs-target", of["rejs"]["mi"] - zero)
+    say("quirk2.js-gain-at-target-0", of["js"]["error"] - (zero - entropy).abs())

@@ -1,78 +1,113 @@
-"""Verdicts of notebook 05 from the runs of the lambda sweep and its two controls."""
+"""Verdicts of notebook 5: Fig 6, CLB's half of Table 2 at the chosen lambda, and the ablations."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from remi_lib.experiments.benchmark import accuracy_or_guess, failed, mi_error
-from remi_lib.experiments.lambda_sweep import FAILING, family_of
-from remi_lib.intervals import difference, fraction_interval, interval
+from remi_lib.experiments import published
+from remi_lib.experiments.verdicts.benchmark import FAILING, prepared
+from remi_lib.experiments.verdicts.common import (
+    PAPER_WEIGHTS,
+    accuracy_gains,
+    at_best_weight,
+    columns_of,
+    gains,
+    sayer,
+    test_images,
+    trained,
+    worst_cost,
+)
+from remi_lib.losses import FAMILIES, split_name
 from remi_lib.replication.claims import Ledger
+from remi_lib.replication.evidence import with_test_images
 
-
-def _per_seed(runs: pd.DataFrame, statistic) -> pd.Series:
-    """A statistic of each (seed, loss) over lambda, averaged over losses: one value per seed."""
-    by = runs.groupby(["seed", "loss"])[["mi", "accuracy"]].apply(statistic)
-    return by.groupby("seed").mean()
-
-
-def _rank_correlation(frame: pd.DataFrame) -> float:
-    """Spearman's correlation of MI and accuracy; 0 where one of them does not move at all."""
-    if frame["mi"].nunique() == 1 or frame["accuracy"].nunique() == 1:
-        return 0.0
-    return float(spearmanr(frame["mi"], frame["accuracy"]).statistic)
+TWINS = ["re" + family for family in FAMILIES]
 
 
 def judge(
     ledger: Ledger,
+    originals: pd.DataFrame,
     swept: pd.DataFrame,
     squares: Mapping[str, pd.DataFrame],
     scaled: Mapping[str, pd.DataFrame],
 ) -> None:
-    """Judge every claim of notebook 5 that is due, from the runs alone."""
+    """Judge every claim of notebook 5 that is due.
+
+    ``originals``: runs of the six losses without penalty in CLB.  ``swept``: the regularised ones
+    at every lambda.  ``squares``, ``scaled``: the runs of each cell of the ablations.
+    """
+    runs = prepared(pd.concat([originals, swept], ignore_index=True))
     for name in ledger.datasets:
-        runs = swept[swept["dataset"] == name]
-        runs = runs.assign(accuracy=accuracy_or_guess(runs))
-        correlation = _per_seed(runs, _rank_correlation)
-        spread = _per_seed(runs, lambda f: f["accuracy"].max() - f["accuracy"].min())
-        ledger.judge(f"fig6.trade-off@{name}", interval(correlation))
-        ledger.judge(f"fig6.accuracy-hardly-moves@{name}", interval(spread))
-        best = runs.assign(error=mi_error(runs)).groupby(["loss", "seed"])["error"].min()
-        others = best.drop(index=["remine", "resmile"], level="loss").groupby("seed").min()
-        for loss in ("remine", "resmile"):
-            ahead = difference(others, best[loss])
-            ledger.judge(f"fig6.{loss}.best-mi@{name}", interval(ahead))
-        moved = runs.groupby(["loss", "seed"])["accuracy"].agg(lambda x: x.max() - x.min())
-        rest = moved.drop(index="reinfonce", level="loss").groupby("seed").mean()
-        ledger.judge(f"fig6.reinfonce.stable@{name}", interval(rest - moved["reinfonce"]))
-        _judge_ablation(ledger, name, squares, scaled)
+        say, images = sayer(ledger, name), test_images(name)
+        own = runs[(runs["dataset"] == name) & (runs["benchmark"] == "clb")]
+        _table2(say, own, name, images)
+        _figure6(say, own[own["weight"].isin(PAPER_WEIGHTS)], images)
+        cells = {k: prepared(f[f["dataset"] == name]) for k, f in squares.items()}
+        _ablation(say, cells, prepared(_scaled(scaled, name)), images)
 
 
-def _judge_ablation(
-    ledger: Ledger,
-    name: str,
-    squares: Mapping[str, pd.DataFrame],
-    scaled: Mapping[str, pd.DataFrame],
+def _scaled(scaled: Mapping[str, pd.DataFrame], name: str) -> pd.DataFrame:
+    runs = scaled["divided by √d"]
+    return runs[runs["dataset"] == name]
+
+
+def _table2(say: Callable, runs: pd.DataFrame, name: str, images: int) -> None:
+    chosen = at_best_weight(runs)
+    families = trained(chosen, FAMILIES)
+    closer = -gains(chosen, families, "error")
+    say("table2.clb.closer", closer.mean(axis=1), columns_of(closer))
+    better, parts = accuracy_gains(chosen, families, images)
+    say("table2.clb.accuracy", better, parts)
+    say("table2.clb.harmless", worst_cost(parts), parts)
+    middle = -gains(at_best_weight(runs, PAPER_WEIGHTS[1:2]), families, "error")
+    say("table2.clb.closer-at-middle-lambda", middle.mean(axis=1), columns_of(middle))
+    wide = chosen.pivot(index="seed", columns="loss", values="mi")[TWINS]
+    printed = published.table2_long().query("benchmark == 'clb'").set_index("dataset")
+    paper = printed.loc["cifar100" if name == "cifar100" else "cifar10"].set_index("loss")["mi"]
+    order = wide.apply(lambda row: spearmanr(row, paper[TWINS]).statistic, axis=1)
+    say("table2.clb.order", order)
+
+
+def _figure6(say: Callable, runs: pd.DataFrame, images: int) -> None:
+    by = runs.assign(near=-runs["error"]).groupby(["seed", "loss"])
+    rank = by[["near", "accuracy"]].apply(lambda f: _rank(f["near"], f["accuracy"])).unstack()
+    say("fig6.trade-off", rank.mean(axis=1), columns_of(rank))
+    say("fig6.aligned", rank.mean(axis=1), columns_of(rank))
+    moved = (by["accuracy"].max() - by["accuracy"].min()).unstack()
+    rates = runs.groupby(["loss", "weight"])["accuracy"].mean().groupby("loss")
+    evidence = with_test_images(moved.mean(axis=1), [rates.max(), rates.min()], images)
+    say("fig6.accuracy-hardly-moves", evidence, columns_of(moved))
+    best = by["error"].min().unstack()
+    pair = ["remine", "resmile"]
+    ahead = best.drop(columns=pair).min(axis=1).to_numpy()[:, None] - best[pair]
+    say("fig6.best-mi", ahead.min(axis=1), columns_of(ahead))
+    rest = moved.drop(columns="reinfonce").mean(axis=1)
+    say("fig6.reinfonce-stable", rest - moved["reinfonce"])
+
+
+def _rank(first: pd.Series, second: pd.Series) -> float:
+    """Spearman's correlation; 0 where one of the two does not vary."""
+    found = spearmanr(first, second).statistic if first.nunique() > 1 < second.nunique() else 0.0
+    return float(found)
+
+
+def _ablation(
+    say: Callable, cells: Mapping[str, pd.DataFrame], scaled: pd.DataFrame, images: int
 ) -> None:
-    def share(cells: Mapping[str, pd.DataFrame], setting: str, family: str, twin: bool | None):
-        runs = cells[setting]
-        runs = runs[(runs["dataset"] == name) & (family_of(runs) == family)]
-        if twin is not None:
-            runs = runs[runs["loss"].str.startswith("re") == twin]
-        return fraction_interval(failed(runs))
+    def judge_share(claim: str, runs: pd.DataFrame, families: tuple[str, ...]) -> None:
+        # SMILE without clipping is MINE.
+        family = runs["loss"].map(lambda name: split_name(name)[0]).replace("mine", "smile")
+        parts = {f: runs["failed"][family == f].to_numpy() for f in families}
+        say(claim, np.concatenate(list(parts.values())), parts)
 
-    for family in FAILING:
-        key = f"ablation.{family}"
-        ledger.judge(f"{key}.clip-alone@{name}", share(squares, "clip", family, None))
-        ledger.judge(f"{key}.both@{name}", share(squares, "both", family, None))
-        ledger.judge(f"{key}.scaled@{name}", share(scaled, "divided by √d", family, False))
-        runs = scaled["divided by √d"]
-        runs = runs.assign(accuracy=accuracy_or_guess(runs))
-        own = runs[runs["dataset"] == name].set_index(["loss", "seed"])["accuracy"]
-        ledger.judge(f"{key}.penalty-adds@{name}", interval(own["re" + family] - own[family]))
-    for family in ("nwj", "tuba"):
-        key = f"ablation.{family}.penalty-alone@{name}"
-        ledger.judge(key, share(squares, "penalty", family, None))
+    judge_share("ablation.clip-alone", cells["clip"], FAILING)
+    judge_share("ablation.penalty-alone", cells["penalty"], FAILING[1:])
+    plain = scaled[~scaled["loss"].str.startswith("re")]
+    judge_share("ablation.scaled", plain, FAILING)
+    families = trained(scaled, FAILING)
+    if families:
+        say("ablation.penalty-adds", *accuracy_gains(scaled, families, images))

@@ -1,0 +1,95 @@
+"""What several verdicts need: due claims of one data set, pairs of losses, the chosen lambda."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from remi_lib.images import load_images
+from remi_lib.losses import split_name
+from remi_lib.replication.claims import Ledger
+from remi_lib.replication.evidence import Evidence, with_test_images
+
+PAPER_WEIGHTS = (0.1, 0.01, 0.001)  # Section 5.2: the lambdas among which the paper chose
+
+
+def sayer(ledger: Ledger, dataset: str) -> Callable[..., None]:
+    """A function that judges ``claim@dataset`` where the ledger asks for it."""
+    due = set(ledger.due())
+    return partial(_say, ledger, due, dataset)
+
+
+def _say(
+    ledger: Ledger,
+    due: set[str],
+    dataset: str,
+    claim: str,
+    evidence: Evidence | ArrayLike,
+    parts: Mapping[str, Any] | None = None,
+) -> None:
+    if f"{claim}@{dataset}" in due:
+        ledger.judge(f"{claim}@{dataset}", evidence, parts)
+
+
+def test_images(dataset: str) -> int:
+    """How many held-out images an accuracy on a data set is counted on."""
+    return len(load_images(dataset).test_y)
+
+
+def at_best_weight(runs: pd.DataFrame, weights: Sequence[float] = PAPER_WEIGHTS) -> pd.DataFrame:
+    """The original runs, and of each regularised loss those at its lambda of best MI.
+
+    The paper's protocol: of its three lambdas (those of ``weights`` that were run) the one whose
+    ``error`` = |MI - H(Y)|, averaged over seeds, is smallest.  It is chosen on the training MI
+    that is then compared, and a small lambda hardly differs from none, so it can hardly lose.
+
+    Raises ValueError if a regularised loss was run at none of the lambdas.
+    """
+    regularised = np.array([split_name(name)[1] for name in runs["loss"]])
+    candidates = runs[regularised & runs["weight"].isin(weights)]
+    lost = set(runs["loss"][regularised]) - set(candidates["loss"])
+    if lost:
+        raise ValueError(f"weights: {sorted(lost)} were run at none of {tuple(weights)}")
+    error = candidates.groupby(["benchmark", "loss", "weight"])["error"].mean()
+    best = error.groupby(["benchmark", "loss"]).idxmin().tolist()
+    keys = pd.MultiIndex.from_frame(candidates[["benchmark", "loss", "weight"]])
+    return pd.concat([runs[~regularised], candidates[keys.isin(best)]])
+
+
+def trained(runs: pd.DataFrame, families: Sequence[str]) -> list[str]:
+    """The families of which neither the original nor the regularised loss failed in any seed."""
+    failed = runs.groupby("loss")["failed"].any()
+    return [f for f in families if not failed[f] and not failed["re" + f]]
+
+
+def gains(runs: pd.DataFrame, families: Sequence[str], quantity: str) -> pd.DataFrame:
+    """Regularised minus original of a quantity: a row per seed, a column per family."""
+    wide = runs.pivot(index="seed", columns="loss", values=quantity)
+    return pd.DataFrame({f: wide["re" + f] - wide[f] for f in families})
+
+
+def accuracy_gains(
+    runs: pd.DataFrame, families: Sequence[str], images: int
+) -> tuple[Evidence, dict[str, Evidence]]:
+    """The mean gain in accuracy over families, and each family's, with the test images' error."""
+    gain = gains(runs, families, "accuracy")
+    rates = runs.groupby("loss")["accuracy"].mean()
+    parts = {f: with_test_images(gain[f], [rates[f], rates["re" + f]], images) for f in families}
+    both = [rates[list(families)], rates[["re" + f for f in families]]]
+    return with_test_images(gain.mean(axis=1), both, images), parts
+
+
+def worst_cost(parts: Mapping[str, Evidence]) -> Evidence:
+    """Of gains in accuracy the loss of the family whose interval reaches highest."""
+    worst = min(parts.values(), key=lambda e: e.low)
+    return Evidence("mean", -worst.value, -worst.high, -worst.low, worst.n)
+
+
+def columns_of(table: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The columns of a table of samples, as parts of a claim."""
+    return {str(name): table[name].to_numpy() for name in table}

@@ -1,0 +1,87 @@
+"""Verdicts of notebooks 1 and 2 that take more than a line: the one-hot problem."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from remi_lib.replication.claims import Ledger
+from remi_lib.replication.evidence import exact
+
+RUNAWAY = -27.7  # nats: ten times the true MI, log 16, below zero
+TWINS = ("ReMINE", "ReNWJ")
+
+
+def dv_above_nwj(terms: pd.DataFrame) -> float:
+    """The smallest DV(T) - NWJ(T) over recorded batches of MINE and NWJ, nats.
+
+    With L = log E_Q[e^T] it is e^(L-1) - L, and not below 0.  MINE records L, NWJ e^(L-1).
+    """
+    mine = terms.loc[terms["loss"] == "mine", "product_term"].astype(float)
+    second = terms.loc[terms["loss"] == "nwj", "product_term"].astype(float)
+    gaps = pd.concat([np.exp(mine - 1) - mine, second - np.log(second) - 1])
+    return float(gaps.min())
+
+
+def longest_separation(probes: pd.DataFrame) -> pd.Series:
+    """The longest stretch of steps in which every T on the support lies above all others.
+
+    ``probes``: ``seed``, ``step``, ``on_min``, ``off_max``.  A value per seed.
+    """
+
+    def longest(run: pd.DataFrame) -> float:
+        run = run.sort_values("step")
+        apart = (run["on_min"] > run["off_max"]).to_numpy()
+        stretch = (~apart).cumsum()
+        within = run["step"].groupby(stretch).agg(lambda s: s.iloc[-1] - s.iloc[0])
+        return float(within.max()) if apart.any() else 0.0
+
+    return probes.groupby("seed")[["step", "on_min", "off_max"]].apply(longest)
+
+
+def judge_explosion(
+    ledger: Ledger, mi: pd.DataFrame, probes: pd.DataFrame, diverged: pd.DataFrame
+) -> None:
+    """Judge the claims of notebook 2.
+
+    ``mi``: the batch estimates of the last window.  ``probes``: the critics' exact readings over
+    training.  ``diverged``: the step at which each member's numbers stopped being finite, if they
+    did.  All with ``name`` (the loss as printed) and ``seed``.
+    """
+    by = ["name", "seed"]
+    scatter = mi.groupby(by)["mi"].std().fillna(np.inf)  # diverged: more than any number
+    last = probes[probes["step"] == probes["step"].max()].set_index(by)
+    lost = diverged.set_index(by)["step"].notna()
+    ledger.judge("fig3.mine-scatters", scatter["MINE"])
+    ledger.judge("fig3.nwj-overflows", lost["NWJ"])
+    ledger.judge("fig3.separates-first", longest_separation(probes[probes["name"] == "NWJ"]))
+    ledger.judge("fig3.off-support-explodes", last["off_mean"]["MINE"])
+    finite = {name: lost[name].to_numpy() for name in TWINS}
+    ledger.judge("fig5.finite", np.concatenate(list(finite.values())), finite)
+    alive = last["on_max"] - last["off_min"] > 0.01
+    kept = alive & (last["off_min"] > RUNAWAY) & (last["on_min"] > RUNAWAY)
+    parts = {name: kept[name].to_numpy() for name in TWINS}
+    ledger.judge("fig5.bounded", np.concatenate(list(parts.values())), parts)
+    ledger.judge("fig5.remine-scatter", scatter["ReMINE"])
+    ledger.judge("fig5.remine-mi", last["exact_mi"]["ReMINE"])
+    ledger.judge("fig5.renwj-mi", last["exact_mi"]["ReNWJ"])
+
+
+def judge_drift(
+    ledger: Ledger, early: pd.DataFrame, late: pd.DataFrame, end: pd.DataFrame, terms: pd.DataFrame
+) -> None:
+    """Judge the claims of notebook 1.
+
+    ``early``, ``late``: means of a window's readings, ``end``: the last ones, all by (loss, seed).
+    ``terms``: the recorded terms of every batch.
+    """
+    drift, gap = late - early, (end["on_min"] - end["off_max"]).unstack("loss")
+    ledger.judge("fig1.mine-drifts", drift["log_second"]["mine"])
+    ledger.judge("fig1.nwj-does-not-drift", drift["log_second"]["nwj"])
+    ledger.judge("fig1.mine-estimate-settles", drift["mi"]["mine"])
+    ledger.judge("fig1.mine-exact-mi", late["exact_mi"]["mine"])
+    ledger.judge("fig1.nwj-normalises-itself", late["log_second"]["nwj"])
+    parts = {str(loss): gap[loss].to_numpy() for loss in gap}
+    ledger.judge("fig2.isolates-joint", gap.min(axis=1), parts)
+    ledger.judge("fig2.mine-off-support-falls", drift["off_mean"]["mine"])
+    ledger.judge("dv.above-nwj", exact(dv_above_nwj(terms)))
