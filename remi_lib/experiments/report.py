@@ -74,9 +74,9 @@ def write_readme(profile: str = "cpu") -> None:
     """Fill the README's blocks of messages and results from the ledger and Table 2."""
     ledger = collect(profile)
     messages = messages_markdown(ledger, f"figures/{profile}/ledger.md")
-    write_block("messages", f"{messages}\n\n{counted(ledger)}")
+    write_block("messages", messages)
     table = pd.read_csv(figures_dir(profile) / "table2.csv")
-    write_block("results", table2_markdown(table))
+    write_block("results", f"{counted(ledger)}\n\n{table2_markdown(table)}")
 
 
 if __name__ == "__main__":

@@ -167,6 +167,7 @@ def test_the_readme_shows_the_messages_and_table_2(tmp_path, monkeypatch):
     report.write_readme()
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("a\n<!-- messages: by x -->\n|")
+    assert "<!-- results: by x -->\nThe ledger has " in text
     assert text.endswith("<!-- /results -->\nb\n")
     assert "\nold\n" not in text
     lines = text.splitlines()
