@@ -55,7 +55,7 @@ __all__ = [
     "worded",
 ]
 
-EVIDENCE = ("cpu", "overnight", "gpu32", "gpu")  # the profiles whose runs are evidence, smallest first
+EVIDENCE = ("cpu", "overnight", "gpu32", "gpu")  # whose runs are evidence, smallest first
 RULE = ("holds_if", "qualifier", "unless", "needs", "datasets")  # of a claim, not of its entry
 
 

@@ -42,12 +42,12 @@ HEADINGS = {"paper": "at the paper's setting", "reduced": "reduced", "stand-in":
 
 
 def kind(verdict: str) -> Verdict:
-    """The verdict that a word of a ledger is.
+    """The verdict that a word of a ledger is; earlier ledgers put a caveat behind it.
 
     Raises ValueError for a text that is no verdict.
     """
     try:
-        return Verdict(verdict)
+        return Verdict(verdict.partition(" with a caveat")[0])
     except ValueError:
         raise ValueError(f"verdict: {verdict!r} is none") from None
 
