@@ -142,8 +142,7 @@ class ScoreLoss(nn.Module):
         """Embeddings (..., B, d) in float32 or wider, normalised, of every process."""
         if embeddings.dim() < 2:
             raise ValueError(f"embeddings: need (..., B, d), got shape {tuple(embeddings.shape)}")
-        if embeddings.dtype in (torch.float16, torch.bfloat16):
-            embeddings = embeddings.float()
+        embeddings = scores.wide(embeddings)
         if self.normalize_embeddings:
             embeddings = normalize(embeddings, dim=-1)
         return gather(embeddings, -2) if self.gather_distributed else embeddings
@@ -151,12 +150,13 @@ class ScoreLoss(nn.Module):
     def _evaluate(self, table: Scores, scale: Tensor) -> Tensor:
         bound = self.loss(table)
         with torch.no_grad():
-            seen = table.detach()
             terms = {name: x.detach() for name, x in bound._asdict().items()}
+            of_row = table.log_joint.exp().sum(-1)
+            candidates = (table.log_product > scores.NEG_INF).sum(-1).clamp(min=1)
             self.last = Last(
                 **terms,
-                log_candidates=_log_candidates(seen),
-                joint_mass=seen.joint_mass(),
+                log_candidates=(of_row * candidates.log()).sum(-1),
+                joint_mass=of_row.sum(-1),
                 temperature=1 / scale.detach(),
             )
         return REDUCTIONS[self.reduction](-bound.objective)
@@ -261,8 +261,7 @@ class TwoViewLoss(ScoreLoss):
         first, second = self._ready(out0), self._ready(out1)
         scale = self.log_scale.exp()
         root = scale.sqrt()  # each output is on both sides of an inner product
-        with _full_precision(first):
-            table = scores.two_view_pairs(first * root, second * root)
+        table = scores.two_view_pairs(first * root, second * root)
         return self._evaluate(table, scale)
 
 
@@ -313,15 +312,9 @@ class PairLoss(ScoreLoss):
         return self._evaluate(table, scale)
 
 
-def _full_precision(x: Tensor) -> torch.autocast:
-    return torch.autocast(x.device.type, enabled=False)
-
-
 def _inner_products(first: Tensor, second: Tensor, scale: Tensor) -> Tensor:
-    """scale * <x, y> of all pairs (..., R, K), in the precision of the embeddings."""
-    with _full_precision(first):
-        scaled = first * scores.cells(scale) if scale.dim() else first * scale
-        return scaled @ second.mT
+    """scale * <x, y> of all pairs (..., R, K)."""
+    return scores.inner_products(first * (scores.cells(scale) if scale.dim() else scale), second)
 
 
 def _mined(indices: Indices, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -336,12 +329,6 @@ def _mined(indices: Indices, t: Tensor) -> tuple[Tensor, Tensor]:
     product = joint.clone()
     product[a2, negative] = True
     return joint, product
-
-
-def _log_candidates(table: Scores) -> Tensor:
-    """Mean over joint pairs of the log of how many cells of the row Q sees (...)."""
-    count = (table.log_product > scores.NEG_INF).sum(-1).clamp(min=1)
-    return (table.log_joint.exp().sum(-1) * count.log()).sum(-1)
 
 
 def _plain(value: Number) -> float | list[float]:

@@ -152,8 +152,12 @@ def _mean(values: Tensor, log_mass: Tensor) -> Tensor:
 
 
 def _uniform(mask: Tensor, like: Tensor) -> Tensor:
-    """Log of the uniform measure on the cells of a boolean mask (..., R, K)."""
-    return _normalized(mask.to(like.dtype))
+    """Log of the uniform measure on the cells of a boolean mask (..., R, K).
+
+    One pass over the table: the logarithm is that of a number, not of every cell.
+    """
+    count = mask.sum((-2, -1), keepdim=True).clamp(min=1).to(like.dtype)
+    return torch.where(mask, count.reciprocal().log(), NEG_INF)
 
 
 def _normalized(counts: Tensor) -> Tensor:
