@@ -16,7 +16,13 @@ from remi_lib.scores import (
 )
 
 if TYPE_CHECKING:
-    from remi_lib.estimate import MutualInformation, estimate_mi
+    from remi_lib.estimate import (
+        MutualInformation,
+        conditional_mi,
+        estimate_mi,
+        mi_matrix,
+        mi_scores,
+    )
 
 __version__ = "0.1.0"
 
@@ -28,9 +34,12 @@ __all__ = [
     "Scores",
     "all_pairs",
     "class_pairs",
+    "conditional_mi",
     "estimate_mi",
     "independent",
     "make_loss",
+    "mi_matrix",
+    "mi_scores",
     "off_diagonal",
     "same_label_pairs",
     "support_counts",
@@ -39,7 +48,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # The estimator brings pandas; whoever only wants a loss does not wait for it.
-    if name in ("MutualInformation", "estimate_mi"):
+    if name in ("MutualInformation", "estimate_mi", "conditional_mi", "mi_matrix", "mi_scores"):
         from remi_lib import estimate
 
         return globals().setdefault(name, getattr(estimate, name))

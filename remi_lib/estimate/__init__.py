@@ -16,9 +16,11 @@ from remi_lib.estimate.columns import MARGINS, Margins, encode
 from remi_lib.estimate.estimator import estimate_mi
 from remi_lib.estimate.fit import Fitted, Training, fit
 from remi_lib.estimate.folds import Rows, split
+from remi_lib.estimate.many import conditional_mi, mi_matrix, mi_scores
 from remi_lib.estimate.pairs import PairCritic, bound_of, partners_of, shifted_pairs
-from remi_lib.estimate.reading import Reading, influence, read
+from remi_lib.estimate.reading import Reading, independence_p, influence, read
 from remi_lib.estimate.result import MutualInformation
+from remi_lib.estimate.team import Team
 
 __all__ = [
     "MARGINS",
@@ -28,12 +30,17 @@ __all__ = [
     "PairCritic",
     "Reading",
     "Rows",
+    "Team",
     "Training",
     "bound_of",
+    "conditional_mi",
     "encode",
     "estimate_mi",
     "fit",
+    "independence_p",
     "influence",
+    "mi_matrix",
+    "mi_scores",
     "partners_of",
     "read",
     "shifted_pairs",

@@ -1,15 +1,21 @@
-"""Columns of any kind, made into what a critic can learn from."""
+"""Columns of any kind, made into what an estimator can learn from.
+
+Ranks, means and deviations are taken over all samples of one variable; the pairing, which is what
+is estimated, plays no part in them.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
-from torch import Tensor
+
+from remi_lib.estimate.inputs import frame_of
 
 Margins = Literal["both", "ranks", "standard", "raw"]
 MARGINS: dict[str, str] = {
@@ -18,113 +24,182 @@ MARGINS: dict[str, str] = {
     "standard": "standardised",
     "raw": "as it is",
 }
-LOOK_EVERY, EARLY = 50, (10, 25)  # steps between two looks at the held-out pairs; first looks
+ATOM = 0.1  # share of the samples from where on a number that repeats is an atom
 EDGE = 4.0  # of a column standardised by its quartiles
+FEWEST_EACH = 3  # samples of a discrete value, on average
+ONE_HOT = 2**27  # cells that the one-hot columns of one discrete column may have
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: ``codes`` of a discrete one (n,), or ``numbers`` of a numeric one (n,).
+
+    ``label`` names it in messages; ``values`` is how many different ones a discrete one has;
+    ``integer``: a numeric column of whole numbers, which may be ids.
+    """
+
+    label: str
+    codes: NDArray | None = None
+    values: int = 0
+    numbers: NDArray | None = None
+    integer: bool = False
+
+    def __len__(self) -> int:
+        values = self.numbers if self.codes is None else self.codes
+        assert values is not None
+        return len(values)
+
+    @property
+    def discrete(self) -> bool:
+        return self.codes is not None
+
+    def scores(self) -> NDArray:
+        """Normal scores of a numeric column's ranks (n,), standardised; ties share one."""
+        assert self.numbers is not None
+        return standardized(ndtri((_ranks(self.numbers) - 0.5) / len(self.numbers)))
+
+    def spread_scores(self, generator: np.random.Generator) -> NDArray:
+        """:meth:`scores`, in which only atoms share one; other ties are broken at random.
+
+        Rounded numbers repeat, and neighbours cannot be told from equal distances.  MI does not
+        change: what is added depends on the value alone.
+        """
+        v = self.numbers
+        assert v is not None
+        order = generator.permutation(len(v))
+        ranks = np.empty(len(v))
+        ranks[order] = np.argsort(np.argsort(v[order], kind="stable")) + 1.0
+        _, kinds, counts = np.unique(v, return_inverse=True, return_counts=True)
+        ranks = np.where(counts[kinds] >= ATOM * len(v), _ranks(v), ranks)
+        return standardized(ndtri((ranks - 0.5) / len(v)))
+
+    def take(self, index: NDArray) -> Column:
+        """The column of some of its samples."""
+        if self.codes is None:
+            assert self.numbers is not None
+            return replace(self, numbers=self.numbers[index])
+        names, codes = np.unique(self.codes[index], return_inverse=True)
+        return Column(self.label, codes, len(names))
+
+    def as_category(self) -> Column:
+        """A numeric column whose numbers are taken as labels."""
+        codes, names = pd.factorize(self.numbers, sort=True)
+        return Column(self.label, codes, len(names))
+
+
+def columns_of(name: str, frame: pd.DataFrame, categories: int = 32) -> list[Column]:
+    """What each column is.  Numbers of few values are labels, see :func:`~remi_lib.estimate_mi`.
+
+    Raises ValueError for a missing or infinite value; the message begins with ``name``.
+    """
+    return [_column(name, frame.iloc[:, i], categories) for i in range(frame.shape[1])]
+
+
+def _column(name: str, column: pd.Series, categories: int) -> Column:
+    label = f"column {column.name!r}" if column.name not in (0, None) else "its column"
+    numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    if not numeric:
+        return Column(label, *_factorized(name, label, column))
+    v = column.to_numpy(dtype=float, na_value=np.nan)
+    bad = np.flatnonzero(~np.isfinite(v))
+    if len(bad):
+        raise ValueError(
+            f"{name}: {len(bad)} values are NaN or infinite, the first in row {bad[0]}; "
+            "drop_missing=True leaves such rows out"
+        )
+    whole = bool((v == np.round(v)).all())
+    if len(np.unique(v)) <= min(categories, len(v) // FEWEST_EACH):
+        return Column(label, *_factorized(name, label, pd.Series(v)))
+    return Column(label, numbers=v, integer=whole)
+
+
+def _factorized(name: str, label: str, column: pd.Series) -> tuple[NDArray, int]:
+    codes, names = pd.factorize(column, sort=False)
+    missing = np.flatnonzero(codes < 0)
+    if len(missing):
+        raise ValueError(
+            f"{name}: {len(missing)} values are missing, the first in row {missing[0]}; "
+            "drop_missing=True leaves such rows out"
+        )
+    if len(names) > max(len(codes) // FEWEST_EACH, 1):
+        hint = ""
+        if not pd.to_numeric(pd.Series(names).astype(str), errors="coerce").isna().any():
+            hint = "; they are numbers written as text, convert them with astype(float)"
+        raise ValueError(
+            f"{name}: {label} is discrete and has {len(names)} values in {len(codes)} samples, too "
+            f"many; each must come {FEWEST_EACH} times on average{hint}"
+        )
+    return codes, len(names)
 
 
 def encode(
     name: str, values: Any, margins: Margins = "both", categories: int = 32
 ) -> tuple[NDArray, str]:
-    """Columns a critic can learn from (n, d), and in words what was done to them.
+    """Columns a critic can learn from (n, d), and in words what was done to them."""
+    columns = columns_of(name, frame_of(name, values), categories)
+    return encoded(name, columns, margins), described(columns, MARGINS[margins])
 
-    Ranks, means and deviations are taken over all samples of one variable; the pairing, which is
-    what is estimated, plays no part in them.
-    """
-    frame = _frame(name, values)
-    parts, kinds = [], {"numeric": 0, "one-hot": 0}
-    for position in range(frame.shape[1]):
-        column = frame.iloc[:, position]
-        numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-        few = pd.api.types.is_integer_dtype(column) and column.nunique() <= categories
-        if numeric and not few:
-            parts.append(_numeric(name, column, margins))
-            kinds["numeric"] += 1
-        else:
-            parts.append(_one_hot(name, column))
-            kinds["one-hot"] += 1
+
+def encoded(name: str, columns: list[Column], margins: Margins = "both") -> NDArray:
+    """The columns side by side (n, d): views of the numeric ones, one-hot the discrete ones."""
+    parts = [_one_hot(name, c) if c.discrete else _numeric(c, margins) for c in columns]
+    return np.concatenate(parts, axis=1)
+
+
+def described(columns: list[Column], numeric: str, discrete: str = "one-hot") -> str:
+    """In words: how many columns of which kind, and what became of each."""
+    labels = sum(c.discrete for c in columns)
     done = []
-    if kinds["numeric"]:
-        done.append(f"{_columns(kinds['numeric'], 'numeric')}, each {MARGINS[margins]}")
-    if kinds["one-hot"]:
-        done.append(f"{_columns(kinds['one-hot'], 'discrete')}, one-hot")
-    return np.concatenate(parts, axis=1), "; ".join(done)
+    if len(columns) - labels:
+        done.append(f"{_count(len(columns) - labels, 'numeric')}, each {numeric}")
+    if labels:
+        done.append(f"{_count(labels, 'discrete')}, {discrete}")
+    return "; ".join(done)
 
 
-def _columns(count: int, kind: str) -> str:
+def _count(count: int, kind: str) -> str:
     return f"{count} {kind} column" + ("s" if count > 1 else "")
 
 
-def _frame(name: str, values: Any) -> pd.DataFrame:
-    if isinstance(values, pd.DataFrame | pd.Series):
-        frame = pd.DataFrame(values)
-    else:
-        if isinstance(values, Tensor):
-            values = values.detach().cpu()
-            values = (values.double() if values.dtype.is_floating_point else values).numpy()
-        array = np.asarray(values)
-        if array.ndim not in (1, 2):
-            raise ValueError(f"{name}: has shape {array.shape}; must be (n,) or (n, d)")
-        frame = pd.DataFrame(array)
-        if array.dtype == object:
-            frame = frame.infer_objects()
-    if frame.shape[1] == 0:
-        raise ValueError(f"{name}: has no column")
-    if not frame.columns.is_unique:
-        twice = frame.columns[frame.columns.duplicated()][0]
-        raise ValueError(f"{name}: has two columns called {twice!r}; rename one")
-    for column in frame:
-        kind = np.dtype(frame[column].dtype).kind if _is_numpy(frame[column]) else "O"
-        if kind in "cmM":
-            raise ValueError(f"{name}: {frame[column].dtype} is neither real nor discrete")
-    return frame
-
-
-def _is_numpy(column: pd.Series) -> bool:
-    return isinstance(column.dtype, np.dtype)
-
-
-def _numeric(name: str, column: pd.Series, margins: Margins) -> NDArray:
-    v = column.to_numpy(dtype=float, na_value=np.nan)
-    bad = np.flatnonzero(~np.isfinite(v))
-    if len(bad):
-        raise ValueError(
-            f"{name}: {len(bad)} values are NaN or infinite, the first in row {bad[0]}"
-        )
-    if margins == "raw":
-        return v[:, None]
-    scores = ndtri((pd.Series(v).rank().to_numpy() - 0.5) / len(v))
+def _numeric(column: Column, margins: Margins) -> NDArray:
+    v = column.numbers
+    assert v is not None
     # A critic that has seen one outlier says anything of the next: they end at the edge, and ranks,
     # beside it, still see where they lie.
-    plain = _robust(v)
     views = {
-        "both": (plain.clip(-EDGE, EDGE), _standardized(scores)),
-        "ranks": (_standardized(scores),),
-        "standard": (_standardized(v),),
+        "both": lambda: (_robust(v).clip(-EDGE, EDGE), column.scores()),
+        "ranks": lambda: (column.scores(),),
+        "standard": lambda: (standardized(v),),
+        "raw": lambda: (v,),
     }
-    return np.stack(views[margins], axis=1)
+    return np.stack(views[margins](), axis=1)
+
+
+def _ranks(v: NDArray) -> NDArray:
+    return pd.Series(v).rank().to_numpy()
 
 
 def _robust(v: NDArray) -> NDArray:
     """Median 0 and the quartiles of a standard normal; the SD where the quartiles coincide."""
     low, middle, high = np.quantile(v, [0.25, 0.5, 0.75])
-    return (v - middle) / ((high - low) / (2 * ndtri(0.75))) if high > low else _standardized(v)
+    return (v - middle) / ((high - low) / (2 * ndtri(0.75))) if high > low else standardized(v)
 
 
-def _standardized(v: NDArray) -> NDArray:
+def standardized(v: NDArray) -> NDArray:
+    """Mean 0 and standard deviation 1; a constant becomes 0."""
     deviation = v.std()
     return (v - v.mean()) / (deviation if deviation > 0 else 1.0)
 
 
-def _one_hot(name: str, column: pd.Series) -> NDArray:
-    codes, names = pd.factorize(column, sort=False)
-    missing = np.flatnonzero(codes < 0)
-    if len(missing):
+def _one_hot(name: str, column: Column) -> NDArray:
+    assert column.codes is not None
+    n = len(column.codes)
+    if n * column.values > ONE_HOT:
         raise ValueError(
-            f"{name}: {len(missing)} values are missing, the first in row {missing[0]}"
+            f"{name}: {column.label} has {column.values} values in {n} samples, too many for the "
+            "critics; join the rare ones"
         )
-    if len(names) > len(codes) / 2:
-        raise ValueError(
-            f"{name}: a discrete column has {len(names)} values in {len(codes)} samples, too many"
-        )
+    out = np.zeros((n, column.values), dtype=np.float32)
     # Scaled so that a column of K equally likely values has about the length of a standard one.
-    return np.eye(len(names))[codes] * math.sqrt(len(names))
+    out[np.arange(n), column.codes] = math.sqrt(column.values)
+    return out

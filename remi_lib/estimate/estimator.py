@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import ArrayLike
 
-from remi_lib.devices import resolve_device
-from remi_lib.estimate.columns import MARGINS, Margins, encode
-from remi_lib.estimate.fit import Fitted, Training, fit
-from remi_lib.estimate.folds import split
-from remi_lib.estimate.pairs import PairCritic
-from remi_lib.estimate.reading import Reading, read
+from remi_lib.estimate.columns import MARGINS, Column, Margins, columns_of, described
+from remi_lib.estimate.columnwise import columnwise
+from remi_lib.estimate.folds import copies
+from remi_lib.estimate.inputs import paired
+from remi_lib.estimate.networks import (
+    MORE,
+    Networks,
+    Sample,
+    neighbours_of,
+    train_and_read,
+    warnings_of,
+)
+from remi_lib.estimate.options import Options
 from remi_lib.estimate.result import MutualInformation
-from remi_lib.losses import make_loss, split_name
+from remi_lib.estimate.tables import categories_of
 
 FEWEST = 50  # samples
-NEAR = 0.7  # of log K, from where on the estimate is suspected to be held down by it
+PER_VALUE = 5  # samples on average of each combination of labels, for several to be one column
 
 
 def estimate_mi(
@@ -26,131 +33,197 @@ def estimate_mi(
     y: Any,
     seed: int = 0,
     *,
-    loss: str = "remine",
+    method: str = "auto",
+    loss: str | None = None,
     weight: float | None = None,
     tau: float | None = None,
     margins: Margins = "both",
     categories: int = 32,
-    seeds: int = 3,
+    groups: ArrayLike | None = None,
+    drop_missing: bool = False,
+    bits: bool = False,
+    base: bool = True,
+    seeds: int = 1,
     folds: int = 5,
     steps: int = 1000,
     patience: int = 5,
     batch: int = 128,
     partners: int = 4,
-    hidden: Sequence[int] = (64, 64),
+    hidden: Any = (64, 64),
     lr: float = 5e-3,
-    device: str = "auto",
+    device: Any = "auto",
     label: str | None = "estimate_mi",
 ) -> MutualInformation:
-    """Estimate I(X; Y) in nats from paired samples, held out, with an interval.
+    """Estimate I(X; Y) from paired samples, with a lower confidence bound and warnings.
 
     Args:
-        x, y: paired samples, a row each: a NumPy array, a tensor, a data frame or series, a list;
-            (n,) or (n, d), the two of any width.  Text, categories, booleans and integers of few
-            values are one-hot encoded.
-        seed: of the folds, the critics and the batches; equal seeds give equal results.
-        loss: what the critics are trained with, any of :func:`~remi_lib.losses.make_loss`.  The
-            reading is the Donsker-Varadhan bound of the unclipped critic, for the InfoNCE losses
-            InfoNCE itself, whose critics are known up to a function of x only.
+        x, y: paired samples, a row each: an array, a tensor, a data frame or series, a list, a
+            sparse matrix; (n,) or (n, d), the two of any width.  Text, categories, booleans and
+            numbers of few values are labels.  Two pandas objects must have the same index.
+        seed: of the folds, the critics, the batches and the permutations; equal seeds give equal
+            results.
+        method: "auto": neighbours or a table of counts where each side is one column, critics
+            elsewhere, or if an argument that only they know is given (``loss``, ``weight``,
+            ``tau``, ``margins``, ``base``, ``groups``).  "critics", "neighbours", "table": that
+            one.
+        loss: what the critics are trained with, any of :func:`~remi_lib.losses.make_loss`;
+            "remine" if None.  The reading is the Donsker-Varadhan bound of the unclipped critic,
+            for the InfoNCE losses InfoNCE itself, whose critics are known up to a function of x
+            only.
         weight, tau: of the loss; its defaults if None.
-        margins: what a numeric column becomes.  "both": standardised (by median and quartiles,
-            ending at 4 of their standard deviations), and once more as the normal scores of its
-            ranks.  "ranks": these alone.  "standard": mean 0 and standard deviation 1.  "raw": as
-            it is.  MI does not change under an invertible map of x or y, what the critics can
-            learn does.
-        categories: an integer column of at most so many values is one-hot encoded; 0: none is.
-        seeds, folds: critics that are averaged per fold, and folds of the cross-fit.
-        steps: optimiser steps at most.  Every 50 steps each critic is read on held-out pairs of its
-            own; it is taken at its best, and training ends when the best have not risen by a
+        margins: what the networks see of a numeric column.  "both": standardised (by median and
+            quartiles, ending at 4 of their standard deviations), and once more as the normal
+            scores of its ranks.  "ranks": these alone.  "standard": mean 0 and standard deviation
+            1.  "raw": as it is.  MI does not change under an invertible map of x or y, what the
+            critics can learn does.
+        categories: numbers of at most so many values are labels; 0: none are.
+        groups: (n,) labels of samples that belong together (repeated measurements of one thing):
+            a group is in one fold.  If None, rows that look like copies of each other are.
+        drop_missing: leave out rows with a missing or infinite value, in place of an error.
+        bits: the unit is the bit, log 2 nats.
+        base: stack the networks with the closed form of a normal (and lay it under half of them).
+            False: networks alone.
+        seeds, folds: networks of a kind that are averaged per fold, and folds of the cross-fit.
+        steps: optimiser steps at most.  Every 50 steps each critic is read on held-out pairs of
+            its own; it is taken at its best, and training ends when the best have not risen by a
             thousandth of a nat, on average, for ``patience`` looks.
         batch, partners: samples in a batch, and product pairs that each makes with others of it.
         hidden, lr: widths of the critic's SiLU layers, Adam's learning rate.
-        device: "auto", "cuda", "mps" or "cpu".
+        device: "auto", "cuda", "mps", "cpu", or a device of torch.
         label: of the progress bar; no bar if None.
 
     Raises:
         ValueError: an argument that does not fit; the message begins with its name.
     """
-    for name, given, least in (
-        ("seeds", seeds, 1),
-        ("folds", folds, 2),
-        ("steps", steps, 1),
-        ("patience", patience, 1),
-        ("batch", batch, 2),
-        ("partners", partners, 1),
-    ):
-        if given < least:
-            raise ValueError(f"{name}: {given} is not allowed; must be at least {least}")
-    if lr <= 0:
-        raise ValueError(f"lr: {lr} is not allowed; must be positive")
-    if not hidden:
-        raise ValueError("hidden: needs at least one layer")
-    if margins not in MARGINS:
-        raise ValueError(f"margins: {margins!r} is not allowed; one of {', '.join(MARGINS)}")
-    objective = make_loss(loss, weight, tau=tau)
-    encoded_x, about_x = encode("x", x, margins, categories)
-    encoded_y, about_y = encode("y", y, margins, categories)
-    if len(encoded_x) != len(encoded_y):
-        raise ValueError(
-            f"y: has {len(encoded_y)} samples, x has {len(encoded_x)}; they must be paired"
+    given = {k: v for k, v in locals().items() if k not in ("x", "y", "groups", "drop_missing")}
+    options = Options(**given)
+    sample, notes = sampled(x, y, options.categories, groups, drop_missing, 4 * options.folds)
+    grouped = groups is not None and options.method == "auto"
+    pair = None if grouped else one_pair(sample, options)
+    if pair is None:
+        return _by_critics(sample, options, notes)
+    if sample.groups is not None:
+        first = np.sort(np.unique(sample.groups, return_index=True)[1])
+        pair = (pair[0].take(first), pair[1].take(first))
+    found = columnwise(*pair, options.seed)
+    settings: dict[str, Any] = {"samples": len(sample), "seed": options.seed}
+    settings |= {n: described(c, "by its ranks", "by its labels") for n, c in sample.sides}
+    story = {**found.story(), "warnings": (*notes, *found.warnings)}
+    return MutualInformation(**story, settings=settings, bits=options.bits)
+
+
+def sampled(
+    x: Any,
+    y: Any,
+    categories: int,
+    groups: ArrayLike | None,
+    drop_missing: bool,
+    least: int = FEWEST,
+) -> tuple[Sample, list[str]]:
+    """The pairs as columns, and what there is to be said of them.
+
+    Raises ValueError as :func:`estimate_mi` does.
+    """
+    frame_x, frame_y, kept = paired(x, y, drop_missing)
+    n, notes = len(frame_x), []
+    if n < max(FEWEST, least):
+        raise ValueError(f"x: has {n} samples; needs at least {max(FEWEST, least)}")
+    if n < len(kept):
+        notes.append(f"{len(kept) - n} of {len(kept)} rows have missing values and were left out")
+    columns = columns_of("x", frame_x, categories), columns_of("y", frame_y, categories)
+    if groups is not None:
+        together = np.asarray(groups)
+        if together.shape != kept.shape:
+            raise ValueError(f"groups: has shape {together.shape}; must be ({len(kept)},)")
+        return Sample(*columns, np.unique(together[kept], return_inverse=True)[1].ravel()), notes
+    labels = [all(c.discrete for c in side) for side in columns]
+    same = copies(*(None if d else f for f, d in zip((frame_x, frame_y), labels, strict=True)))
+    if same is not None:
+        notes.append(
+            f"{n - len(np.unique(same))} of {n} rows are copies of others; copies stay in one fold "
+            "(one column against one: each row counts once)"
         )
-    n = len(encoded_x)
-    if n < max(FEWEST, 4 * folds):
-        raise ValueError(f"x: has {n} samples; needs at least {max(FEWEST, 4 * folds)}")
-    where = resolve_device(device)
-    data = [torch.as_tensor(a, dtype=torch.float32, device=where) for a in (encoded_x, encoded_y)]
-    rows = split(n, folds, seeds, seed)
-    critic = PairCritic(rows.streams, encoded_x.shape[1], encoded_y.shape[1], hidden).to(where)
-    per_row = split_name(loss)[0] == "infonce"
-    plan = Training(objective, per_row, steps, patience, batch, partners, lr)
-    fitted = fit(critic, data, rows, plan, label)
-    reading = read(critic, data, rows, per_row, fitted.alive)
+    return Sample(*columns, same), notes
+
+
+def one_pair(sample: Sample, options: Options) -> tuple[Column, Column] | None:
+    """The two columns that are enough, or None if critics are to be trained.
+
+    Several discrete columns are one if their combinations are few.
+
+    Raises ValueError where ``method`` does not take such columns.
+    """
+    if options.method == "critics" or (options.method == "auto" and options.given()):
+        return None
+    limit = len(sample) // PER_VALUE
+    sides = [_single(columns, limit) for _, columns in sample.sides]
+    if sides[0] is None or sides[1] is None:
+        if options.method == "auto":
+            return None
+        raise ValueError(f"method: {options.method!r} takes one column of x and of y")
+    both = sides[0].discrete and sides[1].discrete
+    if options.method == "neighbours" and both:
+        raise ValueError("method: 'neighbours' needs a column of numbers")
+    if options.method == "table" and not both:
+        raise ValueError("method: 'table' needs labels on both sides")
+    return sides[0], sides[1]
+
+
+def _single(columns: list[Column], limit: int) -> Column | None:
+    if len(columns) == 1:
+        return columns[0]
+    if not all(c.discrete for c in columns):
+        return None
+    joined = categories_of(columns)
+    return joined if joined.values <= limit else None
+
+
+def _by_critics(sample: Sample, options: Options, notes: list[str]) -> MutualInformation:
+    found = train_and_read(sample, options)
+    reading = found.reading
     half = 1.96 * reading.error
+    value, interval = reading.value, (reading.value - half, reading.value + half)
+    method = _stack_of(found)
+    warnings = [*notes, *warnings_of(found, options)]
+    near = neighbours_of(sample) if options.method == "auto" else None
+    if near is not None:
+        error = float(near.std(ddof=1)) / math.sqrt(len(near))
+        if near.mean() - value > MORE + 1.96 * math.hypot(error, reading.error):
+            warnings.append(
+                f"nearest neighbours see more than the critics do ({value:.3f} nats), and are "
+                "followed; the dependence has many turns, or is near to deterministic"
+            )
+            value, half = float(near.mean()), 1.96 * error
+            interval = (value - half, value + half)
+            method = f"nearest neighbours; lower bound and p-value by {method}"
     return MutualInformation(
-        reading.value,
-        (reading.value - half, reading.value + half),
-        fitted.history,
-        tuple(_warnings(reading, fitted, plan)),
-        reading.by_seed,
-        {
-            "samples": n,
-            "seed": seed,
-            "seeds": seeds,
-            "folds": folds,
-            "loss": loss,
-            "weight": None if objective.weight is None else float(objective.weight),
-            "x": about_x,
-            "y": about_y,
-        },
+        value,
+        lower=max(0.0, reading.value - 1.96 * reading.error),
+        interval=interval,
+        p_value=reading.p_value,
+        method=method,
+        history=found.fitted.history,
+        warnings=warnings,
+        by_seed=reading.by_seed,
+        settings=_settings(sample, options, found),
+        bits=options.bits,
     )
 
 
-def _warnings(reading: Reading, fitted: Fitted, plan: Training) -> Iterator[str]:
-    members = len(fitted.alive)
-    if fitted.diverged:
-        yield (
-            f"{fitted.diverged} of {members} critics diverged and were taken as they were before; "
-            "a regularised loss or a smaller lr is steadier"
-        )
-    if not math.isfinite(reading.value):
-        yield "no critic of some fold ever gave a finite value: there is no estimate"
-        return
-    if reading.value > NEAR * reading.ceiling:
-        why = (
-            "which InfoNCE cannot exceed"
-            if plan.per_row
-            else "beyond which the sample does not resolve the second term"
-        )
-        yield (
-            f"near log K = {reading.ceiling:.2f} (K = {math.exp(reading.ceiling):.0f} pairs of a "
-            f"held-out sample), {why}; more samples would tell"
-        )
-    gap = fitted.training - fitted.held_out
-    if gap > 0.1 + 0.25 * max(fitted.held_out, 0.0):
-        yield (
-            f"over-fitting: the critics read {fitted.training:.2f} nats on their training pairs "
-            f"and {fitted.held_out:.2f} on those that decide when to stop; the true MI is likely "
-            "to be larger than the estimate, more samples or fewer columns would tell"
-        )
-    if fitted.unfinished:
-        yield f"the critics were still improving at step {plan.steps}; raise steps"
+def _stack_of(found: Networks) -> str:
+    """The critics by the share of their mean weight in the stack."""
+    weights = found.reading.weights.mean(0).tolist()
+    parts = [f"{w:.2f} x {kind}" for w, kind in zip(weights, found.kinds, strict=True)]
+    return "Donsker-Varadhan of " + " + ".join(parts) if len(parts) > 1 else parts[0][7:]
+
+
+def _settings(sample: Sample, options: Options, found: Networks) -> dict[str, Any]:
+    return {
+        "samples": len(sample),
+        "seed": options.seed,
+        "seeds": options.seeds,
+        "folds": options.folds,
+        "loss": options.name,
+        "weight": found.weight,
+        **{name: described(columns, MARGINS[options.margins]) for name, columns in sample.sides},
+    }

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from remi_lib.devices import denormals_flushed
-from remi_lib.estimate.folds import Rows
-from remi_lib.estimate.pairs import PairCritic, bound_of, shifted_pairs
+from remi_lib.estimate.pairs import bound_of
+from remi_lib.estimate.team import Team
 from remi_lib.losses import BoundOf
 from remi_lib.progress import progress
-from remi_lib.scores import Scores
 
 LOOK_EVERY, EARLY = 50, (10, 25)  # steps between two looks at the held-out pairs; first looks
 TOLERANCE = 1e-3  # nats, less than which is no progress
+COLUMNS = ("critic", "seed", "fold", "step", "training", "held_out")
 _PARTNERS = 64  # product partners of a look, at most
 
 
@@ -55,105 +55,119 @@ class Fitted:
 
 
 @denormals_flushed()
-def fit(
-    critic: PairCritic, data: Sequence[Tensor], rows: Rows, plan: Training, label: str | None
-) -> Fitted:
+def fit(team: Team, plan: Training, generator: torch.Generator, label: str | None) -> Fitted:
     """Train all members together; leaves each at the parameters that read its watched pairs best.
 
-    A member that goes non-finite keeps what it had before.
+    A member that goes non-finite keeps what it had before.  ``generator`` draws the batches.
     """
-    members, available = rows.train.shape
-    batch = min(plan.batch, available)
+    batch = min(plan.batch, team.rows.train.shape[1])
     shifts = torch.arange(min(plan.partners, batch - 1) + 1)
-    update = torch.optim.Adam(critic.parameters(), lr=plan.lr, fused=data[0].device.type != "mps")
-    batches = _batches(rows, batch)
-    steps: list[int] = []
-    looks: list[Tensor] = []  # (2, M) each: training, held out
-    best = torch.full((2, members), -math.inf)
-    risen = (-math.inf, 0)  # the mean of the best when it last rose, and the step
-    kept = [p.detach().clone() for p in critic.parameters()]
+    fused = team.data[0].device.type != "mps"
+    update = torch.optim.Adam(team.parameters(), lr=plan.lr, fused=fused)
+    batches = _batches(team, batch, generator)
+    best = _Best(team)
     with progress(plan.steps, label) as bar:
         for step in range(1, plan.steps + 1):
-            bound = plan.objective(table_of(critic, data, next(batches), shifts, plan.per_row))
+            bound = plan.objective(team.table(next(batches), shifts, plan.per_row))
             update.zero_grad()
             (-bound.objective).sum().backward()
             update.step()
             if step % LOOK_EVERY and step not in (*EARLY, plan.steps):
                 continue
-            seen = _look(critic, data, rows, plan.per_row)
-            steps.append(step)
-            looks.append(seen)
-            better = seen[1].isfinite() & (seen[1] > best[1])
-            best[:, better] = seen[:, better]
-            for old, new in zip(kept, critic.parameters(), strict=True):
-                old[better.to(old.device)] = new.detach()[better.to(old.device)]
-            bar.set_postfix_str(f"held out {best[1].mean():.3f} nats", refresh=False)
+            best.look(step, _look(team, plan.per_row))
+            bar.set_postfix_str(f"held out {best.held_out:.3f} nats", refresh=False)
             bar.update(step - bar.n)
-            if best[1].mean().item() > risen[0] + TOLERANCE:
-                risen = best[1].mean().item(), step
-            waited = step - risen[1]
-            if waited >= plan.patience * LOOK_EVERY or not seen[1].isfinite().any():
+            if best.waited(step) >= plan.patience * LOOK_EVERY or best.lost():
                 break
-    with torch.no_grad():
-        for parameter, value in zip(critic.parameters(), kept, strict=True):
-            parameter.copy_(value)
-    alive = best[1] > -math.inf
-    training, held_out = best[:, alive].mean(1).tolist() if alive.any() else (math.nan, math.nan)
-    lost = ~looks[-1][1].isfinite()
+    best.restore()
+    alive = best.seen[1] > -math.inf
+    training, held_out = best.seen[:, alive].mean(1).tolist() if alive.any() else (math.nan,) * 2
     return Fitted(
-        _history(steps, looks, rows),
+        best.history(),
         alive,
-        int(lost.sum()),
+        int((~best.looks[-1][1].isfinite()).sum()),
         training,
         held_out,
-        step == plan.steps and _late_gain(steps, looks) > 0.01,
+        step == plan.steps and best.late_gain() > 0.01,
     )
 
 
-def _late_gain(steps: Sequence[int], looks: Sequence[Tensor]) -> float:
-    """By how much the mean of the members' best readings rose in the last quarter of the steps."""
-    best = torch.stack([look[1].nan_to_num(nan=-math.inf) for look in looks]).cummax(0).values
-    before = max(0, sum(step <= 0.75 * steps[-1] for step in steps) - 1)
-    return float((best[-1] - best[before]).mean())
+class _Best:
+    """Each member's parameters where its watched pairs read best, and the looks that found them."""
+
+    def __init__(self, team: Team) -> None:
+        self.team = team
+        self.kept = [p.detach().clone() for p in team.parameters()]
+        self.seen = torch.full((2, team.members), -math.inf, dtype=torch.float32)
+        self.risen = (-math.inf, 0)  # the mean of the best when it last rose, and the step
+        self.steps: list[int] = []
+        self.looks: list[Tensor] = []  # (2, M) each: training, held out
+
+    @property
+    def held_out(self) -> float:
+        return self.seen[1].mean().item()
+
+    def look(self, step: int, seen: Tensor) -> None:
+        self.steps.append(step)
+        self.looks.append(seen)
+        better = seen[1].isfinite() & (seen[1] > self.seen[1])
+        self.seen[:, better] = seen[:, better]
+        for old, new in zip(self.kept, self.team.parameters(), strict=True):
+            # A parameter of part of the members belongs to the last ones.
+            own = better[-len(new) :].to(old.device) if len(new) else better[:0].to(old.device)
+            old[own] = new.detach()[own]
+        if self.held_out > self.risen[0] + TOLERANCE:
+            self.risen = self.held_out, step
+
+    def waited(self, step: int) -> int:
+        return step - self.risen[1]
+
+    def lost(self) -> bool:
+        return not self.looks[-1][1].isfinite().any()
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        for parameter, value in zip(self.team.parameters(), self.kept, strict=True):
+            parameter.copy_(value)
+
+    def late_gain(self) -> float:
+        """By how much the mean of the members' best rose in the last quarter of the steps."""
+        looks = [look[1].nan_to_num(nan=-math.inf) for look in self.looks]
+        best = torch.stack(looks).cummax(0).values
+        before = max(0, sum(step <= 0.75 * self.steps[-1] for step in self.steps) - 1)
+        return float((best[-1] - best[before]).mean())
+
+    def history(self) -> pd.DataFrame:
+        """A row per member and look."""
+        members, folds = np.arange(self.team.members), self.team.rows.folds
+        plain = self.team.members - len(self.team.factor)
+        columns = {
+            "critic": np.where(members < plain, "network", "normal + network"),
+            "seed": members // folds % self.team.seeds,
+            "fold": members % folds,
+        }
+        times = len(self.steps)
+        frame = pd.DataFrame({name: np.tile(column, times) for name, column in columns.items()})
+        frame["step"] = np.repeat(self.steps, len(members))
+        frame[["training", "held_out"]] = torch.cat([look.T for look in self.looks]).numpy()
+        return frame.sort_values(list(COLUMNS[:4]), ignore_index=True)
 
 
-def _batches(rows: Rows, batch: int) -> Iterator[Tensor]:
+def _batches(team: Team, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Indices (M, batch), each member shuffling its own training samples anew every epoch."""
-    streams = [torch.Generator().manual_seed(stream) for stream in rows.streams]
-    count = rows.train.shape[1]
+    train = team.of_members(team.rows.train)
+    count = train.shape[1]
     while True:
-        order = torch.stack([torch.randperm(count, generator=g) for g in streams])
-        yield from rows.train.gather(1, order)[:, : count // batch * batch].split(batch, dim=1)
-
-
-def table_of(
-    critic: PairCritic, data: Sequence[Tensor], index: Tensor, shifts: Tensor, own_too: bool
-) -> Scores:
-    x, y = (d[index.to(d.device)] for d in data)
-    return shifted_pairs(critic(x, y, shifts), own_too)
+        order = [torch.randperm(count, generator=generator) for _ in range(team.members)]
+        epoch = train.gather(1, torch.stack(order).to(train.device))
+        yield from epoch[:, : count // batch * batch].split(batch, dim=1)
 
 
 @torch.no_grad()
-def _look(critic: PairCritic, data: Sequence[Tensor], rows: Rows, per_row: bool) -> Tensor:
+def _look(team: Team, per_row: bool) -> Tensor:
     """The bound (2, M) on as many training as watched pairs."""
-    count = rows.watch.shape[1]
+    count = min(team.rows.watch.shape[1], team.rows.train.shape[1])
     shifts = torch.arange(min(_PARTNERS, count - 1) + 1)
-    tables = (
-        table_of(critic, data, index[:, :count], shifts, per_row)
-        for index in (rows.train, rows.watch)
-    )
-    return torch.stack([bound_of(per_row)(table).mi.cpu() for table in tables])
-
-
-def _history(steps: Sequence[int], looks: Sequence[Tensor], rows: Rows) -> pd.DataFrame:
-    """A row per member and look."""
-    members = np.arange(rows.seeds * rows.folds)
-    frame = pd.DataFrame(
-        {
-            "seed": np.tile(members // rows.folds, len(steps)),
-            "fold": np.tile(members % rows.folds, len(steps)),
-            "step": np.repeat(steps, len(members)),
-        }
-    )
-    frame[["training", "held_out"]] = torch.cat([look.T for look in looks]).numpy()
-    return frame.sort_values(["seed", "fold", "step"], ignore_index=True)
+    roles: Sequence[Tensor] = (team.rows.train, team.rows.watch)
+    tables = (team.table(team.of_members(role[:, :count]), shifts, per_row) for role in roles)
+    return torch.stack([bound_of(per_row)(table).mi.float().cpu() for table in tables])

@@ -1,4 +1,4 @@
-"""The cross-fitted reading and its standard error."""
+"""The cross-fitted reading: critics stacked on held-out pairs, read on pairs that none has seen."""
 
 from __future__ import annotations
 
@@ -9,51 +9,174 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from remi_lib.estimate.fit import table_of
-from remi_lib.estimate.folds import Rows
-from remi_lib.estimate.pairs import PairCritic, bound_of, partners_of, shifted_pairs
+from remi_lib.estimate.gaussian import Base
+from remi_lib.estimate.pairs import bound_of, partners_of, shifted_pairs
+from remi_lib.estimate.team import Team
+from remi_lib.losses import dv
 from remi_lib.scores import Scores
 
 PAIRS = 2**17  # of a fold that are read at most
+PULL = 1e-3  # nats, per squared weight
+PERMUTATIONS = 499  # of a fold's pairing, where all of its pairs were read
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The cross-fitted value and its standard error, each seed's own value, and log K."""
+    """The cross-fitted value and its standard error, and what else the tables say.
+
+    ``by_seed``: the value with the networks of one seed alone; ``ceiling``: log of the pairs of a
+    sample; ``gains`` (F, s): what each test sample adds to its fold's bound, whose mean is the
+    value; ``p_value``: against independence; ``weights`` (F, critics): of the stack.
+    """
 
     value: float
     error: float
     by_seed: tuple[float, ...]
     ceiling: float
+    gains: Tensor
+    p_value: float
+    weights: Tensor
 
 
 @torch.no_grad()
 def read(
-    critic: PairCritic, data: Sequence[Tensor], rows: Rows, per_row: bool, alive: Tensor
+    team: Team,
+    alive: Tensor,
+    per_row: bool,
+    generator: torch.Generator,
+    closed: Sequence[tuple[Base, Base]] = (),
 ) -> Reading:
     """Read every fold by the critics that did not see it.
 
-    A fold's scores are averaged over its usable seeds, the value is the mean over folds.
+    ``alive`` (M,): usable members; ``closed``: closed forms beside the networks, each as it
+    reads the watched samples and as it reads the test samples.
     """
-    size = rows.test.shape[1]
-    shifts = torch.arange(min(size - 1, max(PAIRS // size, 1)) + 1)
-    values = table_of(critic, data, rows.test, shifts, per_row).values
-    usable = alive.to(values.device).view(rows.seeds, rows.folds)
-    by_member = bound_of(per_row)(shifted_pairs(values, per_row)).mi.view(rows.seeds, rows.folds)
-    by_member = by_member.where(usable, math.nan)  # a critic that never was finite says nothing
-    values = values.view(rows.seeds, rows.folds, size, -1)
-    weight = usable / usable.sum(0)  # NaN where a fold has no critic: then there is no estimate
-    table = shifted_pairs(
-        torch.where(usable[..., None, None], values, 0.0).mul(weight[..., None, None]).sum(0),
-        per_row,
-    )
-    value = bound_of(per_row)(table).mi.mean().item()
-    by_seed = by_member.nanmean(1)
-    variance = influence(table, per_row).var().item() / (size * rows.folds)
-    finite = by_seed[by_seed.isfinite()]
+    size = team.rows.test.shape[1]
+    shifts = _shifts(size)
+    of_watch = _shifts(team.rows.watch.shape[1])
+    watched = _parts(team, alive, [c[0] for c in closed], team.rows.watch, of_watch, per_row)
+    tested = _parts(team, alive, [c[1] for c in closed], team.rows.test, shifts, per_row)
+    weights = _stacked(watched.mean(0), per_row)
+    # (seeds, F, s, S)
+    mixed = _mixed(tested, weights, None if per_row else _level(watched.mean(0), weights))
+    table = shifted_pairs(mixed.mean(0), per_row)
+    values = bound_of(per_row)(table).mi
+    by_seed = [bound_of(per_row)(shifted_pairs(one, per_row)).mi.mean().item() for one in mixed]
+    added = influence(table, per_row)
+    variance = added.var().item() / added.numel()
+    finite = torch.tensor([v for v in by_seed if math.isfinite(v)])
     if len(finite) > 1:
         variance += finite.var().item() / len(finite)
-    return Reading(value, math.sqrt(variance), tuple(by_seed.tolist()), math.log(len(shifts)))
+    return Reading(
+        values.mean().item(),
+        math.sqrt(variance),
+        tuple(by_seed),
+        math.log(len(shifts)),
+        added + values.unsqueeze(-1),
+        independence_p(table.values, generator),
+        weights,
+    )
+
+
+def _shifts(size: int) -> Tensor:
+    return torch.arange(min(size - 1, max(PAIRS // size, 1)) + 1)
+
+
+def _parts(
+    team: Team, alive: Tensor, closed: Sequence[Base], role: Tensor, shifts: Tensor, per_row: bool
+) -> Tensor:
+    """Tables (seeds, F, critics, m, S) of a role: the networks by variant, then the closed forms.
+
+    A dead member is replaced by the mean of the living of its kind and fold.  Without any, the
+    networks of that kind score 0, or NaN if there is no closed form to be read.
+    """
+    folds = team.rows.folds
+    values = team.table(team.of_members(role), shifts, per_row).values
+    values = values.where(alive.to(values.device)[:, None, None], math.nan)
+    values = values.view(team.variants, team.seeds, folds, *values.shape[1:])
+    values = values.where(values.isfinite(), values.nanmean(1, keepdim=True))
+    if closed:
+        values = values.nan_to_num(nan=0.0)
+    fits = torch.arange(folds, device=role.device)
+    others = [base.pairs(fits, role, shifts).expand_as(values[0]) for base in closed]
+    return torch.stack([*values, *others], 2)
+
+
+def _stacked(tables: Tensor, per_row: bool) -> Tensor:
+    """Weights >= 0 (F, critics) with which the sum of the critics reads the watched pairs best.
+
+    The bound is concave in them.  A slight pull to equal weights keeps them finite where every
+    larger one reads more, as it does if one side determines the other.  One critic alone keeps
+    its weight of 1.
+    """
+    folds, critics = tables.shape[:2]
+    if critics == 1:
+        return tables.new_ones(folds, 1)
+    tables = tables.double()
+    root = torch.full((folds, critics), critics**-0.5, dtype=torch.float64, device=tables.device)
+    root.requires_grad_()
+    search = torch.optim.LBFGS([root], max_iter=60, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        search.zero_grad()
+        weights = root.square()
+        level = None if per_row else _level(tables, weights)
+        mixed = _mixed(tables[None], weights, level)[0]
+        pull = PULL * (root.square() - 1 / critics).square().sum()
+        value = pull - bound_of(per_row)(shifted_pairs(mixed, per_row)).mi.sum()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        search.step(loss)
+    found = root.detach().square().float()
+    return found if found.isfinite().all() else torch.full_like(found, 1 / critics)
+
+
+def _level(tables: Tensor, weights: Tensor) -> Tensor:
+    """log E_Q[e^T] (F,) of the stack: the constant that T is known up to."""
+    return dv(shifted_pairs(_mixed(tables[None], weights, None)[0])).product_term
+
+
+def _mixed(tables: Tensor, weights: Tensor, level: Tensor | None) -> Tensor:
+    """The stack (seeds, F, m, S) of tables (seeds, F, critics, m, S), less ``level`` (F,).
+
+    It ends at the log of the number of its cells, on both sides: no sample of that size tells a
+    larger ratio, and one pair that a critic is wrong about must not be all that is read.
+    """
+    mixed = (weights[:, :, None, None] * tables).sum(2)
+    if level is None:
+        return mixed
+    edge = math.log(mixed.shape[-2] * mixed.shape[-1])
+    return (mixed - level[:, None, None]).clamp(-edge, edge)
+
+
+def independence_p(values: Tensor, generator: torch.Generator) -> float:
+    """P-value against independence from the test tables (F, s, S), without training.
+
+    Permuting the pairs within a fold leaves E_Q as it is, so a fold's statistic is the mean of T
+    over its pairs: against random permutations where all pairs were read, else against the
+    shifts, each of which is a permutation of samples in random order.  Valid for each fold, whose
+    pairing no critic of it has seen.  Folds depend on each other (a fold's pairs trained the
+    critics of the others), so their p-values are joined by the Cauchy combination (Liu and Xie
+    2020), which needs no independence.
+    """
+    folds, size, shifts = values.shape
+    if shifts == size:
+        orders = torch.stack(
+            [torch.randperm(size, generator=generator) for _ in range(PERMUTATIONS)]
+        )
+        met = (orders.to(values.device) - torch.arange(size, device=values.device)) % size
+        spread = values.gather(-1, met.T.expand(folds, -1, -1)).mean(1)
+    else:
+        spread = values[..., 1:].mean(1)
+    own = values[..., 0].mean(1, keepdim=True)
+    p = (1 + (spread >= own - 1e-9).sum(1)) / (1 + spread.shape[1])
+    if not own.isfinite().all():
+        return math.nan
+    # 1 among the p-values would be minus infinity, and outweigh everything.
+    angle = ((0.5 - p.double().clamp(max=0.99)) * math.pi).tan().mean()
+    return float(0.5 - angle.atan() / math.pi)
 
 
 def influence(table: Scores, per_row: bool = False) -> Tensor:

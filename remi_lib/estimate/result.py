@@ -1,42 +1,87 @@
-"""What the estimator answers: a number with its interval, its history and its warnings."""
+"""What the estimator answers: a number with its bound, its interval, its history, its warnings."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from remi_lib.intervals import Estimate
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-@dataclass(frozen=True)
-class MutualInformation:
-    """An estimate of I(X; Y) in nats; ``float()`` of it is the number.
+
+class MutualInformation(float):
+    """An estimate of I(X; Y): a float, in nats unless bits were asked for, that knows its story.
+
+    It may be slightly negative: then no dependence was found.
 
     Attributes:
-        value: the held-out estimate.  It may be slightly negative: then no dependence was found.
-        interval: its 95% interval, from the spread of the samples (influence function of the
-            bound) and of the seeds.  It is an interval of what these critics can see, which in
-            expectation is at most the MI; where the critics have not learned all of the
-            dependence the MI lies above it.
-        history: a row per seed, fold and look: ``step``, and what the bound reads (nats) on
-            ``training`` pairs and on the ``held_out`` ones that decide when to stop.  Both
-            rest on few pairs and may be lucky; the estimate does not rest on them.
+        value: the number itself.
+        lower: 97.5% lower confidence bound of the MI, never below 0: a Donsker-Varadhan bound of
+            critics that did not see the samples it is read on, less 1.96 standard errors.
+        interval: value -+ 1.96 standard errors.  With a network it is an interval of what these
+            critics can see, which in expectation is at most the MI: where they have not learned
+            all of the dependence the MI lies above it.  With neighbours its upper end is raised
+            by what the estimate loses from 3 to 8 of them, a measure of its bias.
+        p_value: against independence, by permuting the pairs.
+        method: what gave the value.
+        history: a row per critic, seed, fold and look: ``step``, and what the bound reads (nats)
+            on ``training`` pairs and on the ``held_out`` ones that decide when to stop.  Both
+            rest on few pairs and may be lucky; the estimate does not rest on them.  Empty where
+            nothing was trained.
         warnings: what to know before using the number; empty if nothing was noticed.
         by_seed: the estimate of each seed alone.
+        unit: "nats" or "bits".
         settings: what was done, by argument.
     """
 
-    value: float
+    lower: float
     interval: tuple[float, float]
+    p_value: float
+    method: str
     history: pd.DataFrame
     warnings: tuple[str, ...]
     by_seed: tuple[float, ...]
-    settings: dict[str, Any] = field(default_factory=dict)
+    unit: str
+    settings: dict[str, Any]
 
-    def __float__(self) -> float:
-        return self.value
+    def __new__(
+        cls,
+        value: float,
+        *,
+        lower: float,
+        interval: tuple[float, float],
+        p_value: float,
+        method: str,
+        history: pd.DataFrame,
+        warnings: Sequence[str] = (),
+        by_seed: Sequence[float] = (),
+        settings: dict[str, Any] | None = None,
+        bits: bool = False,
+    ) -> MutualInformation:
+        """``value``, ``lower``, ``interval`` and ``by_seed`` in nats, whatever the unit."""
+        scale = 1 / math.log(2) if bits else 1.0
+        self = super().__new__(cls, value * scale)
+        self.lower = lower * scale
+        self.interval = (interval[0] * scale, interval[1] * scale)
+        self.p_value, self.method, self.history = p_value, method, history
+        self.warnings = tuple(warnings)
+        self.by_seed = tuple(v * scale for v in by_seed)
+        self.unit = "bits" if bits else "nats"
+        self.settings = dict(settings or {})
+        return self
+
+    def __reduce__(self) -> tuple:
+        return _again, (float(self), self.__dict__)
+
+    @property
+    def value(self) -> float:
+        """The number, as a plain float."""
+        return float(self)
 
     @property
     def estimate(self) -> Estimate:
@@ -44,13 +89,47 @@ class MutualInformation:
         return Estimate(self.value, *self.interval)
 
     def __repr__(self) -> str:
-        s = self.settings
+        low, high = self.interval
         lines = [
-            f"I(X; Y) = {self.value:.3f} nats; what these critics see, 95% interval: "
-            f"[{self.interval[0]:.3f}, {self.interval[1]:.3f}]",
-            f"  held out: {s['samples']} samples in {s['folds']} folds, {s['seeds']} seeds, "
-            f"{s['loss']}" + (f" (weight {s['weight']:g})" if s["weight"] is not None else ""),
-            f"  x: {s['x']}",
-            f"  y: {s['y']}",
+            f"I(X; Y) = {self.value:.3f} {self.unit}; at least {self.lower:.3f} (97.5% confidence)",
+            f"  95% interval of what was seen: [{low:.3f}, {high:.3f}]",
+            f"  p = {self.p_value:.3g} if independent",
+            f"  by: {self.method}",
+            *(f"  {name}: {text}" for name, text in self.settings.items() if name in "xy"),
         ]
         return "\n".join(lines + [f"  warning: {text}" for text in self.warnings])
+
+    __str__ = __repr__
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw what the critics read during training: a line per critic, training and held out.
+
+        Raises ValueError where nothing was trained, ImportError without seaborn.
+        """
+        if self.history.empty:
+            raise ValueError(f"history: is empty, nothing was trained ({self.method})")
+        import seaborn
+
+        rows = self.history.melt(
+            ["critic", "seed", "fold", "step"],
+            ["training", "held_out"],
+            var_name="pairs",
+            value_name="bound (nats)",
+        )
+        drawn = seaborn.lineplot(
+            rows,
+            x="step",
+            y="bound (nats)",
+            hue="critic",
+            style="pairs",
+            errorbar=("pi", 80),
+            ax=ax,
+        )
+        drawn.axhline(self.value * (math.log(2) if self.unit == "bits" else 1), color="0.5", lw=1)
+        return drawn
+
+
+def _again(value: float, story: dict[str, Any]) -> MutualInformation:
+    self = float.__new__(MutualInformation, value)
+    self.__dict__.update(story)
+    return self

@@ -258,6 +258,7 @@ def test_the_default_is_what_the_evidence_allows():
     regularised = [name for name in table.index if name.startswith("Re")]
     assert (table.loc[regularised, "difference_high"] >= 0).all()
     defaults = inspect.signature(estimate_mi).parameters
+    assert defaults["loss"].default is None  # which is ReMINE, see Options.name
     assert (defaults["loss"].default, defaults["margins"].default) == ("remine", "both")
     assert make_loss("remine").weight == 0.1
 

@@ -1,0 +1,151 @@
+"""Two arrays of any kind, made into two data frames whose rows belong together."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.sparse import issparse
+from torch import Tensor
+from torch import stack as stacked
+
+DENSE = 2**27  # cells that a sparse matrix may have once it is dense
+
+
+def frame_of(name: str, values: Any) -> pd.DataFrame:
+    """The samples of one variable, a row each, a column per quantity.
+
+    Takes what holds numbers or labels: arrays of any byte order, masked arrays (a masked entry is
+    missing), tensors, lists of them, sparse matrices, data frames and series, nested lists.
+
+    Raises:
+        ValueError: not a table of real or discrete values; the message begins with ``name``.
+    """
+    if isinstance(values, pd.DataFrame | pd.Series):
+        frame = pd.DataFrame(values)
+    elif hasattr(values, "to_pandas"):
+        frame = pd.DataFrame(values.to_pandas())
+    else:
+        frame = _from_array(name, values)
+    if len(frame) == 0:
+        raise ValueError(f"{name}: has 0 samples")
+    if frame.shape[1] == 0:
+        raise ValueError(f"{name}: has no column")
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise ValueError(f"{name}: has two columns called {twice!r}; rename one")
+    columns = {key: _plain(name, frame[key]) for key in frame}
+    return pd.DataFrame(columns, index=frame.index)
+
+
+def _from_array(name: str, values: Any) -> pd.DataFrame:
+    if isinstance(values, str | bytes | Mapping | set | frozenset):
+        raise ValueError(f"{name}: a {type(values).__name__} is not allowed; must be an array")
+    if issparse(values):
+        rows, columns = values.shape
+        if rows * columns > DENSE:
+            raise ValueError(
+                f"{name}: a sparse matrix {values.shape} is too large to be made dense"
+            )
+        values = values.toarray()
+    if isinstance(values, np.ma.MaskedArray):
+        entries = values.data.astype(object)
+        entries[np.ma.getmaskarray(values)] = None
+        masked = pd.DataFrame(entries)
+        return masked.convert_dtypes() if values.dtype.kind != "f" else masked.astype(float)
+    array = _array(name, values)
+    if array.ndim not in (1, 2):
+        raise ValueError(f"{name}: has shape {array.shape}; must be (n,) or (n, d)")
+    if array.dtype.kind == "V":
+        raise ValueError(f"{name}: {array.dtype} has fields; pass a data frame")
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    frame = pd.DataFrame(array)
+    return frame.infer_objects() if array.dtype == object else frame
+
+
+def _array(name: str, values: Any) -> np.ndarray:
+    if isinstance(values, Iterator):
+        values = list(values)
+    if isinstance(values, list | tuple) and values and isinstance(values[0], Tensor):
+        try:
+            values = stacked([v.detach() for v in values])
+        except RuntimeError as error:
+            raise ValueError(f"{name}: its tensors differ in shape") from error
+        values = values.squeeze(1) if values.dim() == 2 and values.shape[1] == 1 else values
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = values.to_dense() if values.is_sparse else values
+        values = (values.double() if values.dtype.is_floating_point else values).numpy()
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name}: its rows differ in length; must be (n,) or (n, d)") from error
+
+
+def _plain(name: str, column: pd.Series) -> pd.Series:
+    """A column of numbers as numbers; refuses what is neither real nor discrete."""
+    kind = column.dtype.kind if isinstance(column.dtype, np.dtype) else "O"
+    timed = isinstance(column.dtype, pd.DatetimeTZDtype | pd.PeriodDtype)
+    if kind in "cmM" or timed:
+        raise ValueError(f"{name}: {column.dtype} is neither real nor discrete")
+    if kind == "f" and column.dtype.itemsize > 8:
+        return column.astype(float)
+    if column.dtype == object:
+        given = column[column.notna()]
+        numbers = all(isinstance(v, Real | Decimal) and not isinstance(v, bool) for v in given)
+        if len(given) and numbers:
+            return column.astype(float)
+    return column
+
+
+def paired(x: Any, y: Any, drop_missing: bool) -> tuple[pd.DataFrame, pd.DataFrame, NDArray]:
+    """Both as frames of equally many rows, and which rows were kept (n,).
+
+    Raises ValueError where the rows cannot belong together: other lengths, or two pandas objects
+    whose indices differ (the index says which rows belong together, and it is not guessed at).
+    """
+    first, second = frame_of("x", x), frame_of("y", y)
+    if len(first) != len(second):
+        raise ValueError(f"y: has {len(second)} samples, x has {len(first)}; they must be paired")
+    labelled = all(isinstance(v, pd.DataFrame | pd.Series) for v in (x, y))
+    if labelled and not first.index.equals(second.index):
+        raise ValueError(
+            "y: its index differs from that of x; align them (y.loc[x.index]), or pass "
+            "y.to_numpy() to pair the rows by position"
+        )
+    keep = np.ones(len(first), bool)
+    if drop_missing:
+        for frame in (first, second):
+            keep &= ~frame.replace([np.inf, -np.inf], np.nan).isna().any(axis=1).to_numpy()
+        first, second = (frame[keep].infer_objects() for frame in (first, second))
+    return first.reset_index(drop=True), second.reset_index(drop=True), keep
+
+
+def whole(name: str, value: Any, least: int | None = None) -> int:
+    """``value`` as an int.  Raises ValueError if it is none, or less than ``least``."""
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name}: {value!r} is not allowed; must be an integer") from None
+    if least is not None and number < least:
+        raise ValueError(f"{name}: {number} is not allowed; must be at least {least}")
+    return number
+
+
+def widths(name: str, value: Any) -> tuple[int, ...]:
+    """Widths of layers as a tuple.  Raises ValueError unless it is a sequence of integers >= 1."""
+    if not isinstance(value, Iterable) or isinstance(value, str):
+        raise ValueError(f"{name}: {value!r} is not allowed; must be a sequence, such as (64, 64)")
+    layers = tuple(whole(name, width, 1) for width in value)
+    if not layers:
+        raise ValueError(f"{name}: needs at least one layer")
+    return layers

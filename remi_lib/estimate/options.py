@@ -1,0 +1,105 @@
+"""The arguments of the estimator, checked, in one place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+
+from remi_lib.devices import resolve_device
+from remi_lib.estimate.columns import MARGINS, Margins
+from remi_lib.estimate.inputs import whole, widths
+from remi_lib.losses import make_loss, split_name
+
+METHODS = ("auto", "critics", "neighbours", "table")
+UNFIT = {
+    "flo": "needs a second head, which the critics here do not have",
+    "i_alpha": "needs a square table with the joint pairs on the diagonal",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Arguments of :func:`~remi_lib.estimate_mi` and their defaults; see there.
+
+    Raises:
+        ValueError: an argument that does not fit; the message begins with its name.
+    """
+
+    seed: int = 0
+    method: str = "auto"
+    loss: str | None = None
+    weight: float | None = None
+    tau: float | None = None
+    margins: Margins = "both"
+    categories: int = 32
+    base: bool = True
+    seeds: int = 1
+    folds: int = 5
+    steps: int = 1000
+    patience: int = 5
+    batch: int = 128
+    partners: int = 4
+    hidden: Any = (64, 64)
+    lr: float = 5e-3
+    device: Any = "auto"
+    label: str | None = "estimate_mi"
+    bits: bool = False
+
+    def __post_init__(self) -> None:
+        least = {"seed": 0, "categories": 0, "seeds": 1, "folds": 2, "steps": 1, "patience": 1}
+        for name, smallest in {**least, "batch": 2, "partners": 1}.items():
+            object.__setattr__(self, name, whole(name, getattr(self, name), smallest))
+        object.__setattr__(self, "hidden", widths("hidden", self.hidden))
+        if not (isinstance(self.lr, int | float) and 0 < self.lr < math.inf):
+            raise ValueError(f"lr: {self.lr} is not allowed; must be positive and finite")
+        if self.margins not in MARGINS:
+            raise ValueError(
+                f"margins: {self.margins!r} is not allowed; one of {', '.join(MARGINS)}"
+            )
+        if self.method not in METHODS:
+            raise ValueError(f"method: {self.method!r} is not allowed; one of {', '.join(METHODS)}")
+        make_loss(self.name, self.weight, tau=self.tau)
+        family = split_name(self.name)[0]
+        if family in UNFIT:
+            raise ValueError(f"loss: {self.name} {UNFIT[family]}")
+        object.__setattr__(self, "device", self._device())
+
+    @property
+    def name(self) -> str:
+        """Of the loss."""
+        return "remine" if self.loss is None else self.loss
+
+    def _device(self) -> torch.device:
+        return resolve_device("auto" if self.device is None else str(self.device))
+
+    def given(self) -> list[str]:
+        """Arguments that only the critics know and that are not at their defaults."""
+        known = {f.name: f.default for f in fields(self)}
+        names = ("loss", "weight", "tau", "margins", "base")
+        return [name for name in names if getattr(self, name) != known[name]]
+
+
+@contextmanager
+def undisturbed(device: torch.device) -> Iterator[None]:
+    """Training as it is alone: no switch of the caller reaches it, and it leaves none changed.
+
+    Gradients are on and autocast off.  On a CPU one thread: the products are too small for two,
+    and on a busy machine waiting for the second one costs more than it does.
+    """
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autocast(device.type, enabled=False),
+        ):
+            yield
+    finally:
+        torch.set_num_threads(threads)

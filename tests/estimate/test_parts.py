@@ -1,0 +1,237 @@
+"""The estimators without networks, each against its definition, and several estimates at a time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.special import digamma
+
+from remi_lib import conditional_mi, mi_matrix, mi_scores
+from remi_lib.estimate.columns import Column, columns_of
+from remi_lib.estimate.columnwise import columnwise
+from remi_lib.estimate.folds import split
+from remi_lib.estimate.gaussian import fit_bases
+from remi_lib.estimate.inputs import frame_of
+from remi_lib.estimate.neighbours import class_and_number, numeric_pair
+from remi_lib.estimate.tables import (
+    category_pair,
+    entropy,
+    jackknifed_entropy,
+    permutation_p,
+)
+from remi_lib.estimators.distributions import additive_noise, atoms_and_gaussian, bivariate, student
+
+RNG = np.random.default_rng(0)
+
+
+def numbers(v) -> Column:
+    return Column("x", numbers=np.asarray(v, float).ravel())
+
+
+def labels(v) -> Column:
+    names, codes = np.unique(v, return_inverse=True)
+    return Column("x", codes, len(names))
+
+
+# --- neighbours
+
+
+def test_neighbours_are_the_formula():
+    x, y = np.random.default_rng(0).normal(size=(2, 40))
+    found = numeric_pair(x, y, 3)
+    for i in range(40):
+        apart = np.maximum(abs(x - x[i]), abs(y - y[i]))
+        radius = np.sort(apart)[3]
+        near = [(abs(v - v[i]) < radius).sum() for v in (x, y)]
+        expected = digamma(3) + math.log(40) - digamma(near[0]) - digamma(near[1])
+        assert found[i] == pytest.approx(expected)
+
+
+def test_neighbours_within_classes_are_the_formula():
+    y = np.random.default_rng(0).normal(size=40)
+    codes = np.arange(40) % 3
+    codes[7] = 9  # alone: left out
+    found = class_and_number(codes, y, 3)
+    assert np.isnan(found[7])
+    keep = np.arange(40) != 7
+    for i in np.flatnonzero(keep):
+        own = np.sort(abs(y - y[i])[codes == codes[i]])
+        near = (abs(y - y[i])[keep] < own[3]).sum()
+        size = (codes == codes[i]).sum()
+        expected = digamma(39) + digamma(3) - digamma(size) - digamma(near)
+        assert found[i] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("classes", [False, True])
+def test_neighbours_agree_with_scikit_learn(classes):
+    selection = pytest.importorskip("sklearn.feature_selection")
+    x, y = bivariate(0.8).sample(1000, 0)
+    if classes:
+        codes = (x.ravel() > 0).astype(int)
+        theirs = selection.mutual_info_classif(y, codes, random_state=0)[0]
+        ours = class_and_number(codes, y).mean()
+    else:
+        theirs = selection.mutual_info_regression(x, y.ravel(), random_state=0)[0]
+        ours = numeric_pair(x.ravel(), y.ravel()).mean()
+    assert ours == pytest.approx(theirs, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [bivariate(0.6), additive_noise(0.4), student(1, 2, 0.2), atoms_and_gaussian(0.7, 0.4)],
+    ids=lambda d: d.name,
+)
+def test_one_column_against_one(distribution):
+    found = [columnwise(*map(numbers, distribution.sample(1000, s)), s) for s in range(5)]
+    assert np.mean([f.value for f in found]) == pytest.approx(distribution.mi, abs=0.06)
+    assert sum(f.lower > distribution.mi for f in found) == 0
+    assert all(f.p_value == 0.005 for f in found)
+
+
+def test_a_function_of_the_other_is_said_to_be_near_the_largest_value():
+    x = RNG.normal(size=500)
+    found = columnwise(numbers(x), numbers(x**3), 0)
+    assert found.value > 4
+    assert "may be larger, or infinite" in found.warnings[0]
+
+
+# --- tables
+
+
+def test_the_jackknife_is_the_mean_over_samples_left_out():
+    codes = RNG.integers(4, size=30)
+    counts = np.bincount(codes).astype(float)
+    without = [entropy(counts - (np.arange(4) == c)) for c in codes]
+    expected = 30 * entropy(counts) - 29 * np.mean(without)
+    assert jackknifed_entropy(counts) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("n", "values"), [(300, 3), (300, 30), (2000, 30)])
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_categories_through_a_noisy_channel(n, values, share):
+    """y = x with probability ``share``, else anything."""
+    joint = (share * np.eye(values) + (1 - share) / values) / values
+    truth = 2 * math.log(values) - entropy(joint.ravel())
+    found = []
+    for seed in range(4):
+        generator = np.random.default_rng(seed)
+        pair = generator.choice(values**2, n, p=joint.ravel())
+        found.append(category_pair(pair // values, pair % values, generator)[0])
+    assert min(found) >= 0
+    assert np.mean(found) == pytest.approx(truth, abs=0.06)
+
+
+def test_the_permutation_test_is_exact():
+    """Size 5% for numbers and for labels: 200 independent pairs, 3 standard errors."""
+    generator = np.random.default_rng(0)
+    p = []
+    for _ in range(100):
+        x, y = generator.normal(size=(2, 60))
+        p.append(permutation_p(numbers(x), numbers(y), generator))
+        p.append(category_pair(*generator.integers(3, size=(2, 60)), generator)[2])
+    assert 0.01 <= np.mean(np.array(p) <= 0.05) <= 0.096
+
+
+# --- the closed form
+
+
+def test_the_normal_is_the_log_density_ratio():
+    rho, n = 0.8, 20_000
+    x, y = bivariate(rho).sample(n, 0)
+    rows = split(n, 5, torch.Generator().manual_seed(0))
+    base, final = fit_bases(x, y, rows, screen=False)
+    index = torch.arange(50).expand(5, -1)
+    u, v = x[:50, 0], y[:50, 0]
+    for shift in (0, 7):
+        w = np.roll(v, -shift)
+        quadratic = rho**2 * (u**2 + w**2) - 2 * rho * u * w
+        expected = -0.5 * math.log(1 - rho**2) - quadratic / (2 * (1 - rho**2))
+        for one in (base, final):
+            found = one.pairs(torch.arange(5), index, torch.tensor([0, shift]))[..., 1]
+            assert np.abs(found.numpy() - expected).mean() < 0.1
+            assert np.corrcoef(found[0], expected)[0, 1] > 0.999
+            # Few shifts are gathered, many are taken from all products: the same numbers.
+            many = one.pairs(torch.arange(5), index, torch.arange(50))
+            assert torch.allclose(many[..., shift], found, atol=1e-4)
+
+
+def test_screening_keeps_what_depends():
+    x = RNG.normal(size=(600, 40))
+    y = np.stack([x[:, 3] + RNG.normal(size=600), x[:, 5] ** 2 + RNG.normal(size=600)], 1)
+    rows = split(600, 3, torch.Generator().manual_seed(0))
+    base, _ = fit_bases(x, y, rows, screen=True)
+    assert base.x[:, [3, 5]].all()
+    assert base.x.sum(1).max() <= 4
+    assert base.y.all()
+
+
+# --- several estimates
+
+
+@pytest.mark.parametrize("kind", ["xor", "common cause", "chain with noise"])
+def test_conditional_mi_of_labels(kind):
+    generator = np.random.default_rng(0)
+    x, z, e = generator.integers(2, size=(3, 2000))
+    y, truth = {
+        "xor": (x ^ z, math.log(2)),
+        "common cause": (z, 0.0),
+        "chain with noise": (np.where(generator.random(2000) < 0.5, x, e), None),
+    }[kind]
+    if truth is None:
+        truth = math.log(2) - entropy(np.array([0.25, 0.75]))
+    found = conditional_mi(x, y, z, label=None)
+    assert float(found) == pytest.approx(truth, abs=0.02)
+    assert found.interval[0] - 1e-6 <= truth <= found.interval[1] + 0.01
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.0, 1.0), (1.0, 1.0)])
+def test_conditional_mi_of_normals(a, b):
+    """y = a x + b z + noise: I(X; Y | Z) = log(1 + a^2) / 2."""
+    x, z, e = np.random.default_rng(0).normal(size=(3, 1000))
+    found = conditional_mi(x, a * x + b * z + e, z, folds=3, steps=100, label=None)
+    assert float(found) == pytest.approx(0.5 * math.log(1 + a**2), abs=0.05)
+    assert found.interval[0] < 0.5 * math.log(1 + a**2) < found.interval[1]
+
+
+def test_matrix():
+    x, y = bivariate(0.8).sample(400, 0)
+    frame = pd.DataFrame({"x": x[:, 0], "y": y[:, 0], "class": RNG.integers(3, size=400)})
+    found = mi_matrix(frame, label=None)
+    assert list(found.index) == list(found.columns) == ["x", "y", "class"]
+    assert (found.to_numpy() == found.to_numpy().T).all()
+    assert found.loc["x", "y"] == pytest.approx(bivariate(0.8).mi, abs=0.12)
+    assert abs(found.loc["x", "class"]) < 0.1
+    assert np.isinf(found.loc["x", "x"])
+    assert found.loc["class", "class"] == pytest.approx(math.log(3), abs=0.02)
+    in_bits = mi_matrix(frame, bits=True, label=None)
+    assert in_bits.loc["x", "y"] == pytest.approx(found.loc["x", "y"] / math.log(2))
+
+
+def test_scores_select_features():
+    selection = pytest.importorskip("sklearn.feature_selection")
+    pipeline = pytest.importorskip("sklearn.pipeline")
+    linear = pytest.importorskip("sklearn.linear_model")
+    x = RNG.normal(size=(300, 6))
+    y = (x[:, 2] + x[:, 4] > 0).astype(int)
+    chosen = selection.SelectKBest(mi_scores, k=2).fit(x, y)
+    assert list(chosen.get_support(indices=True)) == [2, 4]
+    model = pipeline.make_pipeline(
+        selection.SelectKBest(mi_scores, k=2), linear.LogisticRegression()
+    )
+    assert model.fit(x, y).score(x, y) > 0.9
+    with pytest.raises(ValueError, match="y: has 2 columns; must have one"):
+        mi_scores(x, x[:, :2])
+
+
+def test_columns_are_described_by_their_values():
+    frame = frame_of(
+        "x", pd.DataFrame({"age": RNG.integers(90, size=400), "sex": ["f", "m"] * 200})
+    )
+    age, sex = columns_of("x", frame)
+    assert age.integer
+    assert not age.discrete
+    assert sex.values == 2
