@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from remi_lib.estimate import estimate_mi
+from remi_lib.estimate.options import Options
 from remi_lib.estimators import comparison, trials
 from remi_lib.estimators.distributions import BENCHMARK, bivariate, overlapping_intervals, sparse
 from remi_lib.losses import FAMILIES, make_loss
@@ -258,8 +259,11 @@ def test_the_default_is_what_the_evidence_allows():
     regularised = [name for name in table.index if name.startswith("Re")]
     assert (table.loc[regularised, "difference_high"] >= 0).all()
     defaults = inspect.signature(estimate_mi).parameters
-    assert defaults["loss"].default is None  # which is ReMINE, see Options.name
-    assert (defaults["loss"].default, defaults["margins"].default) == ("remine", "both")
+    assert {n: defaults[n].default for n in ("loss", "margins")} == {
+        "loss": None,
+        "margins": "both",
+    }
+    assert (Options().name, Options().margins) == ("remine", "both")
     assert make_loss("remine").weight == 0.1
 
 
