@@ -33,7 +33,7 @@ WEIGHTS = (0.01, 1.0)  # beside the default, 0.1
 # The development runs are smaller than the defaults, so that a table of losses is a coffee break.
 CHOICE = {"n": 1000, "seeds": 2}
 # Networks alone: what is compared are losses, and the normal beside them would hide them.
-SMALL = {"method": "critics", "base": False, "folds": 3, "steps": 400}
+SMALL = {"base": False, "folds": 3, "steps": 400}
 COMPARISON = {"n": 2000, "seeds": 3}
 FOLDER = "estimators"
 
