@@ -92,7 +92,11 @@ class Ledger:
             evidence = _evidence(found, evidence)
             shown = _parts(found, parts or {})
         except ValueError as error:
-            raise ValueError(f"claim {found.id}: {error}") from None
+            if self.profile in EVIDENCE:
+                raise ValueError(f"claim {found.id}: {error}") from None
+            # A profile that only tests the path may be too small to say anything.
+            self.entries[found.id] = _unsaid(found, f"refused: {error}")
+            return NOT_RUN
         self.entries[found.id] = {
             **{k: v for k, v in asdict(found).items() if k not in RULE},
             **({"own": True} if own else {}),
@@ -147,7 +151,7 @@ class Ledger:
                 "claim": [e["statement"] for e in entries],
                 "statistic": [e["statistic"] for e in entries],
                 "measured": [measured(e) for e in entries],
-                "sees": [f"{float(e['sees']):.2g}" for e in entries],
+                "sees": ["" if e["sees"] is None else f"{float(e['sees']):.2g}" for e in entries],
                 "holds if": [e["threshold"] for e in entries],
                 "verdict": [worded(e) for e in entries],
             }
@@ -216,6 +220,8 @@ def _plain(value: float) -> float | str:
 
 def measured(entry: Mapping[str, Any]) -> str:
     """The value of a judged claim with its interval; an exact number alone."""
+    if entry["value"] is None:
+        return ""
     value, low, high = (f"{float(x):.3g}" for x in (entry["value"], *entry["interval"]))
     marked = f" (n = {entry['n']})" if entry.get("few") else ""
     return value if low == high else f"{value} [{low}, {high}]{marked}"
@@ -252,6 +258,8 @@ def _committed(figures: Path, where: str) -> dict[str, dict]:
 
 def compatible(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     """Whether two measurements of a statistic differ by no more than their intervals allow."""
+    if first["value"] is None or second["value"] is None:  # nothing measured, of a path that is
+        return first["value"] is second["value"]  # only tested
     a, b = float(first["value"]), float(second["value"])
     if a == b or not (math.isfinite(a) and math.isfinite(b)):
         return a == b
@@ -294,9 +302,14 @@ def _waiting(claim: Claim) -> dict[str, Any]:
     needs = [known_datasets()[name].get("needs") for name in claim.datasets]
     waits = list(dict.fromkeys(str(claim.needs or n) for n in needs if claim.needs or n))
     titles = ", ".join(known_datasets()[name]["title"] for name in claim.datasets)
+    reason = f"needs {'; '.join(waits) or claim.needs or claim.notebook}"
+    return {**_unsaid(claim, reason), "dataset": claim.dataset or titles, "profile": None}
+
+
+def _unsaid(claim: Claim, reason: str) -> dict[str, Any]:
+    """The entry of a claim of which nothing was measured, and why."""
     return {
         **{k: v for k, v in asdict(claim).items() if k not in RULE},
-        "dataset": claim.dataset or titles,
         "threshold": claim.threshold,
         "value": None,
         "interval": None,
@@ -304,7 +317,6 @@ def _waiting(claim: Claim) -> dict[str, Any]:
         "few": False,
         "sees": None,
         "verdict": NOT_RUN,
-        "qualifier": f"needs {'; '.join(waits) or claim.needs or claim.notebook}",
+        "qualifier": reason,
         "parts": {},
-        "profile": None,
     }

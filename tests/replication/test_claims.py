@@ -84,6 +84,20 @@ def test_the_estimand_is_the_claims():
         ledger.judge("fig4.estimate-right", [2.7, math.inf])
 
 
+def test_a_profile_that_tests_the_path_may_be_too_small_to_say_anything():
+    """Two seeds make no median; where runs are evidence that is an error."""
+    ledger = Ledger("03_target_constant", "tiny")
+    assert ledger.judge("fig4.second-term-rests", [0.1, 0.2]) == "not run"
+    entry = ledger.entries["fig4.second-term-rests"]
+    assert (entry["value"], entry["qualifier"]) == (
+        None,
+        "refused: samples: a median needs 6 or more, got 2",
+    )
+    assert ledger.table()["measured"].tolist() == [""]
+    with pytest.raises(ValueError, match="a median needs 6"):
+        Ledger("03_target_constant", "cpu").judge("fig4.second-term-rests", [0.1, 0.2])
+
+
 def test_registry_is_well_formed():
     found = registry()
     for entry in found.values():
