@@ -22,6 +22,7 @@ from remi_lib.losses import BoundOf, Loss
 from remi_lib.optimizers import ClippedSGD
 from remi_lib.progress import progress
 from remi_lib.scores import Scores
+from remi_lib.stillness import Stillness
 from remi_lib.tasks import Ensemble, Member, Recorder, Task
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "sgd_clipped": ClippedSGD, "adam": torch.optim.Adam}
@@ -84,6 +85,7 @@ def train(
     probe_every: int = 10,
     device: str = "auto",
     label: str | None = None,
+    epoch: int | None = None,
 ) -> Trained:
     """Train all members together by gradient ascent on their objectives.
 
@@ -96,6 +98,8 @@ def train(
         probe_every: the task's probe is recorded at steps 0, k, 2k, ...
         device: "auto", "cuda", "mps" or "cpu".
         label: of a progress bar; no bar if None.
+        epoch: its steps; given them, training ends after an epoch in which every member stood
+            still (:mod:`~remi_lib.stillness`) or was lost, and the history ends there.
 
     Raises:
         ValueError: no members, fewer than one step, an unknown optimizer or absent device.
@@ -105,7 +109,7 @@ def train(
     if steps < 1 or not members:
         raise ValueError(f"steps, members: need at least one each, got {steps}, {len(members)}")
     with current(resolve_device(device)) as where:
-        return _train(task, members, steps, lr, optimizer, probe_every, where, label)
+        return _train(task, members, steps, lr, optimizer, probe_every, where, label, epoch)
 
 
 def _train(
@@ -117,6 +121,7 @@ def _train(
     probe_every: int,
     where: torch.device,
     label: str | None,
+    epoch: int | None,
 ) -> Trained:
     """:func:`train` on the device that is torch's current one."""
     ensemble = Ensemble(members, where)
@@ -127,6 +132,7 @@ def _train(
     backend = backend_of(where)
     changed = partial(_changed_by_a_step, critic, ensemble.losses, update)
     advance = step if backend is None else Replayed(step, changed, backend)
+    watch = Stillness(critic, len(members), epoch) if epoch else None
     record: list[Tensor] = []
     probes: list[Tensor] = []
     probed: list[str] = []
@@ -146,6 +152,9 @@ def _train(
             bar.update(len(block))
             record.append(torch.stack(rows).cpu())
             if all_lost(record[-1], step.names):
+                break
+            if watch is not None and watch.over(record, step.names):
+                steps = done
                 break
     probe_steps = np.arange(0, len(probes)) * probe_every
     looked = torch.stack(probes).cpu().numpy() if probes else np.empty((0, len(members), 0))

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -33,6 +32,7 @@ from remi_lib.images import ImageSet
 from remi_lib.paths import cache_dir
 from remi_lib.replication.store import config_key, locked, read_tables, write_tables
 from remi_lib.scores import class_pairs
+from remi_lib.stillness import frozen
 from remi_lib.streams import generator
 from remi_lib.tasks import Ensemble, ImageTask, Member, member_config, terms
 from remi_lib.training import train
@@ -85,9 +85,8 @@ def _execute(runs: Sequence[Run], device: str, label: str | None) -> list[Tables
     data = task.data(resolve_device(device))
     per_epoch = len(data.train_y) // members[0].batch
     started = time.perf_counter()
-    history, critic = train(
-        task, members, epochs * per_epoch, runs[0].lr, "adam", device=device, label=label
-    )
+    options: dict[str, Any] = {"device": device, "label": label, "epoch": per_epoch}
+    history, critic = train(task, members, epochs * per_epoch, runs[0].lr, "adam", **options)
     seconds = time.perf_counter() - started
     assert isinstance(critic, ImageCritic)
     found = evaluate(task, critic, data, members)
@@ -97,14 +96,15 @@ def _execute(runs: Sequence[Run], device: str, label: str | None) -> list[Tables
     for i in range(len(runs)):
         own = by_member[i].drop(columns=["member", "loss", "seed"], errors="ignore")
         own = own[[c for c in own if c not in Member.__dataclass_fields__]]
-        last = own[own["step"] >= (epochs - 1) * per_epoch].assign(split="train")
+        end = int(own["step"].max()) + 1  # before the last step where everybody froze
+        last = own[own["step"] >= end - per_epoch].assign(split="train")
         epoch = own.groupby(own["step"] // per_epoch).mean().drop(columns="step")
-        alive = bool(np.isfinite(last["mi"]).all())
         summary = {
             **found[i]["summary"],
             "diverged_step": lost["step"].iloc[i],
             "first_term": str(lost["first_term"].fillna("").iloc[i]),
-            "frozen": alive and float(np.ptp(last["mi"])) < 1e-5,
+            "frozen": bool(frozen(torch.tensor(last["mi"].to_numpy()))),
+            "epochs_trained": end // per_epoch,
             "seconds": seconds / len(runs),
         }
         results.append(
