@@ -50,7 +50,7 @@ FROZEN = 1e-5  # nats over which a frozen member's estimate moves in its last wi
 def parameters(name: str = "06_gaussian_staircase") -> dict[str, Any]:
     """The values of a notebook's parameter file in this profile."""
     path = project_root() / "params" / PROFILE / f"{name}.yaml"
-    return yaml.safe_load(path.read_text())
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def task_of(p: dict[str, Any]) -> StaircaseTask:

@@ -31,5 +31,5 @@ def table2_long() -> pd.DataFrame:
 
 
 def _read(name: str) -> pd.DataFrame:
-    with (files("remi_lib") / "data" / name).open() as handle:
+    with (files("remi_lib") / "data" / name).open(encoding="utf-8") as handle:
         return pd.read_csv(handle)

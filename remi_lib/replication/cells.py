@@ -54,7 +54,7 @@ def folder_of(cell: Cell) -> Path | None:
     wanted = json.loads(json.dumps(cell.config))
     for path in sorted(cache_dir().glob(f"{cell.folders}-*/config.json")):
         try:
-            found = json.loads(path.read_text())["config"]
+            found = json.loads(path.read_text(encoding="utf-8"))["config"]
         except (OSError, ValueError, KeyError):
             continue
         if {key: found.get(key) for key in wanted} == wanted:
@@ -123,7 +123,7 @@ _QUIET: dict[str, Any] = {"capture_output": True, "text": True, "check": False}
 def record_of(cell: Cell) -> Record:
     """The record of a cell; empty if it has none."""
     try:
-        return json.loads(cell.record.read_text())
+        return json.loads(cell.record.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
 

@@ -253,7 +253,11 @@ def verdict_line(entry: Mapping[str, Any]) -> str:
 
 def _committed(figures: Path, where: str) -> dict[str, dict]:
     paths = figures.glob(where)
-    return {entry["id"]: entry for path in paths for entry in json.loads(path.read_text())}
+    return {
+        entry["id"]: entry
+        for path in paths
+        for entry in json.loads(path.read_text(encoding="utf-8"))
+    }
 
 
 def compatible(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
@@ -283,7 +287,7 @@ def collect(profile: str) -> pd.DataFrame:
     folders = [own.parent / name for name in EVIDENCE]
     for folder in [*folders, *([own] if profile not in EVIDENCE else [])]:
         for path in sorted((folder / "claims").glob("*.json")):
-            for entry in json.loads(path.read_text()):
+            for entry in json.loads(path.read_text(encoding="utf-8")):
                 if "sees" in entry:  # else judged under rules that are no more
                     found[entry["id"]] = {**entry, "profile": folder.name}
     rows: list[dict] = []

@@ -81,7 +81,7 @@ def _cell(row: dict[str, Any]) -> str:
 
 def page(ledger: pd.DataFrame, profile: str) -> str:
     """One page with everything in it: no file beside it, no network; sorts and filters itself."""
-    source = (files("remi_lib") / "data" / "pages" / "ledger.html.j2").read_text()
+    source = (files("remi_lib") / "data" / "pages" / "ledger.html.j2").read_text(encoding="utf-8")
     rows = [
         {
             **row,

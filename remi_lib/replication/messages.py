@@ -82,7 +82,9 @@ class Finding:
 @cache
 def messages() -> tuple[Message, ...]:
     """The rows of ``data/messages.yaml``."""
-    rows = yaml.safe_load((files("remi_lib") / "data" / "messages.yaml").read_text())
+    rows = yaml.safe_load(
+        (files("remi_lib") / "data" / "messages.yaml").read_text(encoding="utf-8")
+    )
     found = []
     for row in rows:
         limits = tuple(Limit(**limit) for limit in row.pop("limits", ()))

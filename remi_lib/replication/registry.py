@@ -141,7 +141,9 @@ class Claim:
 @cache
 def known_datasets() -> dict[str, dict[str, Any]]:
     """The problems that claims are about: printed title, setting, what they need."""
-    return yaml.safe_load((files("remi_lib") / "data" / "datasets.yaml").read_text())
+    return yaml.safe_load(
+        (files("remi_lib") / "data" / "datasets.yaml").read_text(encoding="utf-8")
+    )
 
 
 DATASETS: dict[str, str] = {name: found["title"] for name, found in known_datasets().items()}
@@ -153,7 +155,7 @@ def registry() -> dict[str, Claim]:
     claims: dict[str, Claim] = {}
     folder = files("remi_lib") / "data" / "claims"
     for path in sorted(folder.iterdir(), key=lambda p: p.name):
-        for entry in yaml.safe_load(path.read_text()):
+        for entry in yaml.safe_load(path.read_text(encoding="utf-8")):
             for claim in _expanded(entry, path.name.removesuffix(".yaml")):
                 if claim.id in claims:
                     raise ValueError(f"{path.name}: claim {claim.id!r} is there twice")

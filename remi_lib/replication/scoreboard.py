@@ -120,7 +120,7 @@ def styled_messages(ledger: pd.DataFrame) -> Styler:
 def deciding_cell(notebook: str) -> str | None:
     """The id of the notebook's cell that prints its verdicts; None without one."""
     path = project_root() / "notebooks" / f"{notebook}.ipynb"
-    cells = json.loads(path.read_text())["cells"] if path.exists() else []
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"] if path.exists() else []
     checked = [c["id"] for c in cells if "nbval-check-output" in c["metadata"].get("tags", [])]
     return checked[-1] if checked else None
 
@@ -151,7 +151,7 @@ def _published() -> Iterator[tuple[re.Pattern, str, str]]:
     """The names that notebooks publish under, literal ones first, with notebook and cell."""
     found = []
     for path in sorted((project_root() / "notebooks").glob("*.ipynb")):
-        for cell in json.loads(path.read_text())["cells"]:
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
             source = "".join(cell["source"]) if cell["cell_type"] == "code" else ""
             for name in re.findall(r"""\bpublish\(\s*f?["']([^"']+)["']""", source):
                 parts = [re.escape(part) for part in re.split(r"\{[^}]*\}", name)]

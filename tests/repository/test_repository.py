@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -160,3 +161,17 @@ def test_a_flipped_sign_is_found(module, place, mutation, tmp_path):
         text=True,
     )
     assert (done.returncode != 0) is (mutation is not None), done.stdout[-2000:]
+
+
+def test_every_text_file_is_read_and_written_as_utf_8():
+    """Python's default is the locale's encoding, which under LC_ALL=C is ASCII."""
+    silent = []
+    for path in (ROOT / "remi_lib").rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = getattr(getattr(call, "func", None), "attr", "")
+            if name in ("read_text", "write_text"):
+                named = any(keyword.arg == "encoding" for keyword in call.keywords)
+                positional = len(call.args) > (name == "write_text")
+                if not (named or positional):
+                    silent.append(f"{path.relative_to(ROOT)}:{call.lineno}")
+    assert silent == []

@@ -178,7 +178,7 @@ def write_job(path: Path, run: LongRun, tree: Tree, resources: Resources) -> Non
 
 
 def read_job(path: Path) -> tuple[LongRun, Tree, Resources]:
-    job = json.loads(path.read_text())
+    job = json.loads(path.read_text(encoding="utf-8"))
     run = job["run"]
     members = tuple(Member(**m) for m in run.pop("members"))
     task = ImageTask(**run.pop("task"))
