@@ -33,7 +33,7 @@ def write(profile: str) -> None:
     ledger, folder = collect(profile), figures_dir(profile)
     for name, text in (("ledger.html", page(ledger, profile)), ("ledger.md", markdown(ledger))):
         with atomic(folder / name) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
     write_json(machine(ledger), folder / "claims.json")
 
 
