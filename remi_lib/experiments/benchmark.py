@@ -5,21 +5,26 @@ Every printed number is computed from stored statistics; nothing here trains.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from remi_lib.evaluation import micro
 from remi_lib.experiments import published
-from remi_lib.experiments.image_runs import Run
+from remi_lib.experiments.image_results import (
+    CELL,
+    cell_text,
+    failed,
+    law_of,
+    number_text,
+    outcome,
+    plus_minus,
+)
 from remi_lib.experiments.plots import (
     band,
     colour,
@@ -29,128 +34,10 @@ from remi_lib.experiments.plots import (
     reference,
     reference_x,
 )
-from remi_lib.experiments.sweep import Results
 from remi_lib.images import load_images
-from remi_lib.intervals import difference, interval, missing
+from remi_lib.intervals import difference
 from remi_lib.losses import Loss, families_of, make_loss, split_name, title
-from remi_lib.optimum import Law, contrastive_law, optimum, supervised_law
-from remi_lib.tasks import ImageTask, Member
-
-CELL = ["dataset", "benchmark", "loss"]
-
-
-def runs_of(
-    losses: Sequence[str],
-    *,
-    dataset: str,
-    batch: int,
-    epochs: Mapping[str, int],
-    seeds: int | Iterable[int],
-    weight: float | None = None,
-    rejs_target: float | str = 0.0,
-    lr: float = 1e-3,
-    tau: float | None = None,
-    **task,
-) -> list[Run]:
-    """The runs of some losses over benchmarks and seeds.
-
-    ``epochs``: of each benchmark, {"slb": 40, "clb": 100}.  ``rejs_target``: what E_Q[softplus T]
-    of ReJS is drawn to; "consistent" takes its value at the optimum of JS itself.  ``task``:
-    further fields of :class:`~remi_lib.tasks.ImageTask`.
-    """
-    seeds = range(seeds) if isinstance(seeds, int) else seeds
-    runs = []
-    for benchmark, seed in product(epochs, seeds):
-        for loss in losses:
-            own_weight = weight if split_name(loss)[1] else None
-            target = _target(rejs_target, dataset, benchmark, batch) if loss == "rejs" else None
-            member = Member(loss, seed, batch, own_weight, target, tau)
-            where = ImageTask(dataset, benchmark, **task)
-            runs.append(Run(where, member, epochs[benchmark], lr))
-    return runs
-
-
-def _target(target: float | str, dataset: str, benchmark: str, batch: int) -> float:
-    if isinstance(target, str):
-        if target != "consistent":
-            raise ValueError(f"rejs_target: {target!r} is neither a number nor 'consistent'")
-        return consistent_target(dataset, benchmark, batch)
-    return target
-
-
-@cache
-def law_of(dataset: str, benchmark: str, batch: int) -> Law:
-    """The law of a benchmark's score tables on a data set."""
-    data = load_images(dataset)
-    if benchmark == "slb":
-        return supervised_law(data.classes)
-    return contrastive_law(torch.bincount(data.train_y).numpy(), batch)
-
-
-@cache
-def consistent_target(dataset: str, benchmark: str, batch: int) -> float:
-    """E_Q[softplus T] at the optimum of JS: the target at which ReJS's penalty vanishes there."""
-    law = law_of(dataset, benchmark, batch)
-    return round(optimum(make_loss("js"), law, benchmark == "clb").product_term, 6)
-
-
-def per_run(results: Results) -> pd.DataFrame:
-    """One row a run: every reading of its MI (nats), its accuracies, and how it ended.
-
-    ``mi`` is the paper's reading, the mean over the batches of the last epoch (macro-average);
-    ``mi_sd`` its standard deviation over these batches.  ``micro`` pools the batches, ``exact``
-    takes all pairs of the split at once with the final network.  ``test_`` says the same of
-    held-out pairs.  Batches without a joint pair are left out.  A diverged run reads NaN
-    throughout, also its accuracies: a network of NaNs classifies nothing.
-    """
-    runs = results.summary.set_index("run").drop(columns="seconds")
-    batches = results.batches[results.batches["pairs"] > 0]
-    for split, prefix in (("train", ""), ("test", "test_")):
-        part = batches[batches["split"] == split].groupby("run")
-        runs[f"{prefix}mi"] = part["mi"].mean()
-        runs[f"{prefix}mi_sd"] = part["mi"].std()
-        pooled = {i: _pooled(runs.loc[i], frame) for i, frame in part}
-        runs[f"{prefix}micro"] = pd.Series(pooled)
-        runs[f"{prefix}exact"] = [_exact(row, split) for _, row in runs.iterrows()]
-    readings = [f"{p}{x}" for p in ("", "test_") for x in ("mi", "mi_sd", "micro", "exact")]
-    diverged = runs["diverged_step"].notna()
-    runs.loc[diverged, [*readings, "accuracy", "accuracy_batch_norm"]] = np.nan
-    return runs
-
-
-def _reading(run: pd.Series, joint, log_partition, row_term, pairs=None) -> float:
-    """The MI a run's bound reads in pooled statistics."""
-    family, _ = split_name(run["loss"])
-    second = row_term if family == "infonce" else log_partition
-    if family == "infonce":  # a mean over joint pairs, with no exponential to pool
-        weight = np.ones_like(joint) if pairs is None else pairs
-        return float(np.average(joint - second, weights=weight))
-    bound = make_loss(family, mi_shift=run["mi_shift"]).bound
-    first, second = (torch.tensor(np.atleast_1d(x)) for x in (joint, second))
-    return micro(bound, first, second, None if pairs is None else torch.as_tensor(pairs)).item()
-
-
-def _pooled(run: pd.Series, batches: pd.DataFrame) -> float:
-    columns = ("joint", "log_partition", "row_term", "pairs")
-    values = [batches[c].to_numpy(dtype=float) for c in columns]
-    return _reading(run, *values) if np.isfinite(values).all() else np.nan
-
-
-def _exact(run: pd.Series, split: str) -> float:
-    values = [float(run[f"{split}_{c}"]) for c in ("joint", "log_partition", "row_term")]
-    return _reading(run, *values) if np.isfinite(values).all() else np.nan
-
-
-def fate(run: pd.Series) -> str:
-    """How a run ended if it did not train: "diverged at step 0", "frozen", ""."""
-    if np.isfinite(run["diverged_step"]):
-        return f"diverged at step {run['diverged_step']:.0f}"
-    return "frozen" if run["frozen"] else ""
-
-
-def failed(runs: pd.DataFrame) -> pd.Series:
-    """Whether each run diverged or froze."""
-    return runs["diverged_step"].notna() | runs["frozen"]
+from remi_lib.optimum import optimum
 
 
 def theory(runs: pd.DataFrame, nonnegative: bool = True) -> pd.Series:
@@ -202,26 +89,6 @@ def original_failed(runs: pd.DataFrame) -> pd.Series:
     return failed(original).groupby([original["dataset"], original["benchmark"], family]).any()
 
 
-def shifted_js(results: Results) -> pd.Series:
-    """The MI of each JS and ReJS run read at T + 1 (macro-average, nats), by run number."""
-    batches = results.batches[results.batches["loss"].isin(["js", "rejs"])]
-    batches = batches[(batches["split"] == "train") & (batches["pairs"] > 0)]
-    reading = batches["joint"] + 1 - np.exp(batches["log_partition"])
-    return reading.groupby(batches["run"]).mean()
-
-
-def mi_error(runs: pd.DataFrame) -> pd.Series:
-    """|MI - H(Y)| of each run in nats; infinite for a run that diverged."""
-    entropy = runs["dataset"].map(lambda name: load_images(name).entropy)
-    return (runs["mi"] - entropy).abs().fillna(np.inf)
-
-
-def accuracy_or_guess(runs: pd.DataFrame) -> pd.Series:
-    """The accuracy of each run; of a run that diverged that of a guess, 1/K."""
-    guess = runs["dataset"].map(lambda name: 1 / load_images(name).classes)
-    return runs["accuracy"].fillna(guess)
-
-
 def table2(runs: pd.DataFrame, optima: pd.Series | None = None) -> pd.DataFrame:
     """Table 2 of these runs, long: a row per dataset, benchmark, loss and quantity.
 
@@ -231,22 +98,15 @@ def table2(runs: pd.DataFrame, optima: pd.Series | None = None) -> pd.DataFrame:
     printed = published.table2_long().set_index(CELL)
     rows = []
     for cell, own in runs.groupby(CELL, sort=False):
-        shown = "cifar10" if cell[0] == "digits" else cell[0]
+        shown = published.counterpart(cell[0])
         # A loss of one's own has no published numbers.
         source = printed.reindex([(shown, *cell[1:])]).iloc[0]
-        ends = own.apply(fate, axis=1)
-        end = ends[ends != ""].mode()
         for quantity in ("mi", "accuracy"):
-            fine = own.loc[ends == "", quantity]
-            estimate = interval(fine) if len(fine) > 1 else missing()
             rows.append(
                 {
                     **dict(zip(CELL, cell, strict=True)),
                     "quantity": quantity,
-                    **estimate._asdict(),
-                    "failed": int((ends != "").sum()),
-                    "seeds": len(own),
-                    "fate": end.iloc[0] if len(end) else "",
+                    **outcome(own, quantity),
                     "theory": optima.get(cell) if optima is not None and quantity == "mi" else None,
                     "paper": source[quantity],
                     "paper_ci": source[f"{quantity}_ci"],
@@ -256,17 +116,6 @@ def table2(runs: pd.DataFrame, optima: pd.Series | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def cell_text(row: Mapping) -> str:
-    """A cell of Table 2 as printed: "1.927 ± 0.031", or how its runs failed."""
-    if row["failed"] == row["seeds"]:
-        return row["fate"]
-    lost = f"{row['failed']} of {row['seeds']} {row['fate']}" if row["failed"] else ""
-    if np.isnan(row["value"]):  # a single run that trained has no interval
-        return lost
-    text = f"{row['value']:.3f} ± {(row['high'] - row['low']) / 2:.3f}"
-    return f"{text}; {lost}" if lost else text
-
-
 def styled_table2(table: pd.DataFrame, dataset: str, benchmark: str):
     """One block of Table 2 for display: ours | theory | paper | difference from the paper.
 
@@ -274,34 +123,43 @@ def styled_table2(table: pd.DataFrame, dataset: str, benchmark: str):
     do not overlap, as in the paper.
     """
     block = table[(table["dataset"] == dataset) & (table["benchmark"] == benchmark)]
-    block = block.set_index(["quantity", "loss"])
-    paper_name = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}[block["paper_dataset"].iloc[0]]
-    text: dict[tuple, dict[str, str]] = {}
-    css: dict[tuple, dict[str, str]] = {}
     truth = load_images(dataset).entropy
-    for family in families_of(table["loss"]):
-        pair = (family, "re" + family)
-        for quantity, heading in (("mi", "MI (nats)"), ("accuracy", "accuracy")):
-            rows = [block.loc[(quantity, loss)] for loss in pair]
-            better = _better(rows, quantity, truth)
-            for i, (row, kind) in enumerate(zip(rows, ("original", "regularised"), strict=True)):
-                ours = (heading, f"ours, {dataset}", kind)
-                text.setdefault(ours, {})[title(family)] = cell_text(row)
-                css.setdefault(ours, {})[title(family)] = better[i]
-                if quantity == "mi":
-                    optimum_text = "" if row["theory"] is None else f"{row['theory']:.3f}"
-                    text.setdefault((heading, "theory", kind), {})[title(family)] = optimum_text
-                cell = f"{row['paper']:.3f} ± {row['paper_ci']:.3f}"
-                cell = "" if np.isnan(row["paper"]) else cell
-                text.setdefault((heading, f"paper, {paper_name}", kind), {})[title(family)] = cell
-                ahead = row["value"] - row["paper"]
-                shown = "" if np.isnan(ahead) else f"{ahead:+.3f}"
-                text.setdefault((heading, "difference", kind), {})[title(family)] = shown
-    frame = pd.DataFrame(text)
-    marks = pd.DataFrame(css).reindex_like(frame).astype(object).fillna("")
+    paper = f"paper, {published.PRINTED[block['paper_dataset'].iloc[0]]}"
+    cells = block.assign(
+        family=[title(split_name(name)[0]) for name in block["loss"]],
+        heading=block["quantity"].map({"mi": "MI (nats)", "accuracy": "accuracy"}),
+        kind=["regularised" if split_name(x)[1] else "original" for x in block["loss"]],
+        difference=block["value"] - block["paper"],
+    )
+    texts = {
+        f"ours, {dataset}": cells.apply(cell_text, axis=1),
+        "theory": cells["theory"].map(number_text),
+        paper: cells.apply(lambda row: plus_minus(row["paper"], row["paper_ci"]), axis=1),
+        "difference": cells["difference"].map(lambda x: number_text(x, "+.3f")),
+    }
+    keys = ["heading", "source", "kind"]
+    long = cells.assign(**texts).melt(["family", *keys[::2]], list(texts), "source", "text")
+    wide = long.pivot(index="family", columns=keys, values="text")
+    columns = product(("MI (nats)", "accuracy"), texts, ("original", "regularised"))
+    frame = wide.loc[
+        [title(family) for family in families_of(table["loss"])],
+        [column for column in columns if column[:2] != ("accuracy", "theory")],
+    ]
+    marks = _marks(cells, truth, f"ours, {dataset}").reindex_like(frame).fillna("")
     return frame.style.apply(lambda _: marks, axis=None).set_caption(
         f"{benchmark.upper()}, H(Y) = {truth:.3f} nats; mean ± 95% interval over seeds"
     )
+
+
+def _marks(cells: pd.DataFrame, truth: float, ours: str) -> pd.DataFrame:
+    """CSS of every cell of ours, see :func:`_better`: families x (heading, source, kind)."""
+    css: dict[tuple[str, str, str], dict[str, str]] = {}
+    for (family, quantity), pair in cells.groupby(["family", "quantity"], sort=False):
+        pair = pair.sort_values("kind")  # the original first
+        styles = _better([row for _, row in pair.iterrows()], str(quantity), truth)
+        for heading, kind, style in zip(pair["heading"], pair["kind"], styles, strict=True):
+            css.setdefault((heading, ours, kind), {})[family] = style
+    return pd.DataFrame(css).astype(object)
 
 
 def _better(rows, quantity: str, truth: float) -> list[str]:

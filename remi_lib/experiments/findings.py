@@ -18,7 +18,7 @@ from scipy import stats
 
 from remi_lib.critics import ConcatCritic, ResNet18, StackedConvNet
 from remi_lib.experiments import published, theorems
-from remi_lib.experiments.benchmark import consistent_target
+from remi_lib.experiments.image_results import consistent_target
 from remi_lib.experiments.lambda_sweep import family_of, outcome_grid
 from remi_lib.experiments.plots import colour, name_of, panels, reference_x
 from remi_lib.experiments.runs import run

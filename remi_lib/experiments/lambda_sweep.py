@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from remi_lib.experiments.benchmark import failed, mi_error, runs_of
+from remi_lib.experiments.image_results import failed, mi_error, runs_of
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.plots import colour, panels, reference_x
 from remi_lib.images import load_images

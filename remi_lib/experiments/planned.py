@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from remi_lib.experiments.benchmark import runs_of
+from remi_lib.experiments.image_results import runs_of
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.lambda_sweep import FAILING, TWINS, lambda_runs, scale_runs, two_by_two
 from remi_lib.losses import FAMILIES, LOSSES

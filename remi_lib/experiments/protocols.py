@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from remi_lib.experiments.benchmark import CELL, fate, mi_error, per_run, table2
+from remi_lib.experiments.benchmark import table2
+from remi_lib.experiments.image_results import CELL, fate, mi_error, per_run
 from remi_lib.experiments.image_runs import Results, Run, load
 from remi_lib.losses import split_name
 
@@ -21,10 +22,11 @@ PROTOCOLS = ("best MI", "held-out", "fixed")
 
 
 def choices(runs: pd.DataFrame, protocol: str, fixed: float) -> pd.Series:
-    """Lambda of each regularised cell, indexed by :data:`~.benchmark.CELL`.
+    """Lambda of each regularised cell, indexed by :data:`~.image_results.CELL`.
 
-    ``runs``: of :func:`~.benchmark.per_run`, every lambda.  A diverged run is infinitely far from
-    H(Y) and holds out nothing, so a lambda at which a seed diverged is taken only if all have one.
+    ``runs``: of :func:`~.image_results.per_run`, every lambda.  A diverged run is infinitely far
+    from H(Y) and holds out nothing, so a lambda at which a seed diverged is taken only if all have
+    one.
 
     Raises:
         ValueError: an unknown protocol, or a fixed lambda that was not run.

@@ -6,6 +6,16 @@ from importlib.resources import files
 
 import pandas as pd
 
+from remi_lib.images import load_images
+
+PRINTED = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}  # the data sets of Table 2
+
+
+def counterpart(dataset: str) -> str:
+    """The data set of Table 2 that a set is shown beside: the one it is or stands in for."""
+    stands_for = {printed: name for name, printed in PRINTED.items()}
+    return stands_for.get(load_images(dataset).stand_in_for or "", dataset)
+
 
 def table2() -> pd.DataFrame:
     """Table 2 (CIFAR-10/100; +- is the paper's 95% interval over 5 seeds)."""

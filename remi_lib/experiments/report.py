@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from remi_lib.experiments import plots
-from remi_lib.experiments.benchmark import cell_text
+from remi_lib.experiments.image_results import cell_text
 from remi_lib.losses import FAMILIES, title
 from remi_lib.paths import figures_dir
 from remi_lib.replication import ledger_page

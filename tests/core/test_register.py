@@ -14,7 +14,7 @@ import torch
 
 from remi_lib import class_pairs, losses, make_loss
 from remi_lib.estimate import estimate_mi
-from remi_lib.experiments import benchmark, sweep
+from remi_lib.experiments import benchmark, image_results, sweep
 from remi_lib.experiments.rules import RULES
 from remi_lib.intervals import Estimate
 from remi_lib.losses import Terms, dv, families_of, nwj, register, split_name, stack, title
@@ -144,7 +144,7 @@ def results(module) -> sweep.Results:
 
 
 def test_workers_of_a_sweep_and_the_benchmark_table(results, tmp_path):
-    runs = benchmark.per_run(results)
+    runs = image_results.per_run(results)
     own = runs[runs["loss"].str.contains("halfway")]
     assert len(own) == 2 * 2 * 2
     assert np.isfinite(own.loc[own["benchmark"] == "slb", "mi"]).all()

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from remi_lib.experiments import (
-    benchmark,
     findings,
     image_outputs,
+    image_results,
     lambda_sweep,
     out_of_distribution,
     sweep,
@@ -37,9 +37,9 @@ def swept(tmp_path_factory):
         every = [*runs, *(r for cells in (squares, scaled) for rs in cells.values() for r in rs)]
         sweep.sweep("a", every)
         return (
-            benchmark.per_run(sweep.load(runs)),
-            {k: benchmark.per_run(sweep.load(v)) for k, v in squares.items()},
-            {k: benchmark.per_run(sweep.load(v)) for k, v in scaled.items()},
+            image_results.per_run(sweep.load(runs)),
+            {k: image_results.per_run(sweep.load(v)) for k, v in squares.items()},
+            {k: image_results.per_run(sweep.load(v)) for k, v in scaled.items()},
         )
 
 

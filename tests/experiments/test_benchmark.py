@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from remi_lib.experiments import benchmark, image_runs, sweep
+from remi_lib.experiments import benchmark, image_results, image_runs, sweep
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.published import table2_long
 from remi_lib.experiments.verdicts.benchmark import judge, prepared
@@ -30,16 +30,14 @@ EPOCHS = {"slb": 1, "clb": 1}
 
 def few(losses=("mine", "remine", "nwj", "renwj"), seeds=2, **options) -> list[Run]:
     given = dict(dataset="digits", batch=10, epochs=EPOCHS, seeds=seeds, weight=0.1, width=32)
-    return benchmark.runs_of(losses, **(given | options))
+    return image_results.runs_of(losses, **(given | options))
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> sweep.Results:
     previous = os.environ.get("REMI_CACHE")
     os.environ["REMI_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    found = sweep.sweep(
-        "few", few(benchmark.FAMILIES + tuple("re" + f for f in benchmark.FAMILIES))
-    )
+    found = sweep.sweep("few", few(LOSSES))
     if previous is not None:
         os.environ["REMI_CACHE"] = previous
     return found
@@ -152,7 +150,7 @@ def test_chunks_keep_company_together():
 
 
 def test_per_run_readings(results):
-    runs = benchmark.per_run(results)
+    runs = image_results.per_run(results)
     batches = results.batches.query("run == 0 and split == 'train' and pairs > 0")
     assert runs.loc[0, "mi"] == pytest.approx(batches["mi"].mean())
     pooled = np.average(batches["joint"], weights=batches["pairs"]) - np.log(
@@ -167,7 +165,7 @@ def test_per_run_readings(results):
 
 
 def test_shifted_js_is_nwj_at_t_plus_one(results):
-    shifted = benchmark.shifted_js(results)
+    shifted = image_results.shifted_js(results)
     run = results.summary[results.summary["loss"] == "js"]["run"].iloc[0]
     rows = results.batches.query("run == @run and split == 'train' and pairs > 0")
     expected = (rows["joint"] + 1 - np.exp(rows["log_partition"])).mean()
@@ -175,7 +173,7 @@ def test_shifted_js_is_nwj_at_t_plus_one(results):
 
 
 def test_table2_has_every_cell_and_never_a_zero_for_a_failure(results):
-    runs = benchmark.per_run(results)
+    runs = image_results.per_run(results)
     runs.loc[runs["loss"] == "nwj", ["diverged_step", "first_term"]] = [3.0, "product_term"]
     table = benchmark.table2(runs, benchmark.theory(runs))
     assert len(table) == 2 * 12 * 2
@@ -190,7 +188,7 @@ def test_table2_has_every_cell_and_never_a_zero_for_a_failure(results):
 
 def test_partly_failed_cell_says_so():
     row = {"value": 1.0, "low": 0.9, "high": 1.1, "failed": 1, "seeds": 5, "fate": "frozen"}
-    assert benchmark.cell_text(row) == "1.000 ± 0.100; 1 of 5 frozen"
+    assert image_results.cell_text(row) == "1.000 ± 0.100; 1 of 5 frozen"
 
 
 ENTROPY = load_images("digits").entropy
@@ -245,7 +243,7 @@ def lost(runs: pd.DataFrame, loss: str, seeds: Sequence[int]) -> None:
 
 def test_table2_by_hand():
     """The mean of two seeds 0.02 apart, and t(1, 97.5%) = 12.706 times 0.01 around it."""
-    table = benchmark.table2(benchmark.per_run(made_up())).set_index(
+    table = benchmark.table2(image_results.per_run(made_up())).set_index(
         ["benchmark", "loss", "quantity"]
     )
     mine = table.loc[("slb", "mine", "mi")]
@@ -255,26 +253,26 @@ def test_table2_by_hand():
     assert mine["theory"] is None
     assert table.loc[("clb", "renwj", "accuracy"), "value"] == pytest.approx(0.89)
     assert table.loc[("clb", "renwj", "accuracy"), "paper"] == 0.831
-    assert benchmark.cell_text(mine) == f"{ENTROPY - 0.31:.3f} ± 0.127"
+    assert image_results.cell_text(mine) == f"{ENTROPY - 0.31:.3f} ± 0.127"
 
 
 def test_table2_averages_the_runs_that_trained_and_counts_the_others():
-    runs = benchmark.per_run(made_up())
+    runs = image_results.per_run(made_up())
     third = runs[runs["seed"] == 1].assign(seed=2, mi=7.0, accuracy=0.1, frozen=True)
     table = benchmark.table2(pd.concat([runs, third])).set_index(["benchmark", "loss", "quantity"])
     row = table.loc[("clb", "mine", "mi")]
     assert (row["failed"], row["seeds"], row["fate"]) == (1, 3, "frozen")
     assert row["value"] == pytest.approx(ENTROPY - 0.31)  # not a mean with the 7 of a frozen run
-    assert benchmark.cell_text(row).endswith("± 0.127; 1 of 3 frozen")
+    assert image_results.cell_text(row).endswith("± 0.127; 1 of 3 frozen")
 
 
 def test_one_survivor_is_no_interval_and_never_the_better_half():
-    runs = benchmark.per_run(made_up())
+    runs = image_results.per_run(made_up())
     lost(runs, "nwj", [0])
     table = benchmark.table2(runs)
     row = table[(table["loss"] == "nwj") & (table["quantity"] == "mi")].iloc[0]
     assert np.isnan(row["value"])
-    assert benchmark.cell_text(row) == "1 of 2 diverged at step 3"
+    assert image_results.cell_text(row) == "1 of 2 diverged at step 3"
     block = table.set_index(["benchmark", "quantity", "loss"]).loc["slb"]
     pair = [block.loc[("mi", loss)] for loss in ("nwj", "renwj")]
     assert benchmark._better(pair, "mi", ENTROPY) == ["", "font-weight: bold; color: #D55E00"]
@@ -296,7 +294,7 @@ def test_the_better_half_is_nearer_the_truth_or_more_accurate(original, twin, qu
 
 
 def test_styled_table2_shows_ours_theory_and_paper():
-    runs = benchmark.per_run(made_up())
+    runs = image_results.per_run(made_up())
     lost(runs, "tuba", [0, 1])
     optima = benchmark.theory(runs)
     shown = benchmark.styled_table2(benchmark.table2(runs, optima), "digits", "slb")
@@ -315,37 +313,39 @@ def test_styled_table2_shows_ours_theory_and_paper():
 
 def test_theory_is_the_closed_form_where_there_is_one(results):
     """SLB: log K for every bound at its optimum, JS low by 1/e; CLB: InfoNCE below log B."""
-    optima = benchmark.theory(benchmark.per_run(results))
+    optima = benchmark.theory(image_results.per_run(results))
     assert len(optima) == 24
     for family in ("mine", "infonce", "nwj", "tuba", "remine"):
         assert optima["digits", "slb", family] == pytest.approx(np.log(10), abs=1e-3)
     assert optima["digits", "slb", "js"] == pytest.approx(np.log(10) - 1 / np.e, abs=1e-4)
     assert optima["digits", "clb", "tuba"] < optima["digits", "clb", "nwj"] < np.log(10)
-    free = benchmark.theory(benchmark.per_run(results).query("loss == 'nwj'"), nonnegative=False)
+    free = benchmark.theory(
+        image_results.per_run(results).query("loss == 'nwj'"), nonnegative=False
+    )
     assert free["digits", "clb", "nwj"] > optima["digits", "clb", "nwj"] + 0.1
 
 
 def test_a_diverged_run_guesses_and_is_infinitely_wrong():
-    runs = benchmark.per_run(made_up(nwj=DIVERGED))
+    runs = image_results.per_run(made_up(nwj=DIVERGED))
     gone = (runs["loss"] == "nwj") & (runs["benchmark"] == "clb")
-    accuracy, error = benchmark.accuracy_or_guess(runs), benchmark.mi_error(runs)
+    accuracy, error = image_results.accuracy_or_guess(runs), image_results.mi_error(runs)
     assert accuracy[gone].tolist() == [0.1, 0.1]
     assert accuracy[~gone].min() == pytest.approx(0.78)
     assert error[gone].tolist() == [np.inf, np.inf]
     assert error[runs["loss"] == "remine"].tolist() == pytest.approx([0.1, 0.12] * 2)
-    assert benchmark.failed(runs).sum() == 2
-    assert runs[gone].apply(benchmark.fate, axis=1).unique() == ["diverged at step 0"]
+    assert image_results.failed(runs).sum() == 2
+    assert runs[gone].apply(image_results.fate, axis=1).unique() == ["diverged at step 0"]
 
 
 def judged(main) -> dict[str, dict]:
-    runs = benchmark.per_run(main)
+    runs = image_results.per_run(main)
     runs["weight"] = np.where(runs["loss"].str.startswith("re"), 0.01, np.nan)
     optima = pd.Series(
-        ENTROPY - 0.31, runs.drop_duplicates(benchmark.CELL).set_index(benchmark.CELL).index
+        ENTROPY - 0.31, runs.drop_duplicates(image_results.CELL).set_index(image_results.CELL).index
     )
     rejs = runs[runs["loss"] == "rejs"].assign(target=0.0)  # its own runs as the other target's
     ledger = Ledger("04_benchmark", "cpu", ["digits"])
-    judge(ledger, runs, rejs, optima, benchmark.shifted_js(main))
+    judge(ledger, runs, rejs, optima, image_results.shifted_js(main))
     assert set(ledger.due()) == set(ledger.entries)
     return {key.removesuffix("@digits"): e for key, e in ledger.entries.items()}
 
@@ -386,7 +386,7 @@ def test_accuracies_know_that_the_test_images_are_a_sample():
 
 def test_lambda_is_the_one_of_best_mi_among_the_papers_three():
     """At lambda 1 the MI is nearest, but the paper did not have it."""
-    runs = prepared(benchmark.per_run(made_up()))
+    runs = prepared(image_results.per_run(made_up()))
     runs["weight"] = np.where(runs["loss"].str.startswith("re"), 0.01, np.nan)
     far = runs[runs["loss"] == "remine"].assign(weight=0.1, error=0.5)
     beyond = runs[runs["loss"] == "remine"].assign(weight=1.0, error=0.0)
@@ -408,7 +408,7 @@ def test_a_gain_that_is_rejs_target_is_qualified():
 
 
 def test_paired_differences(results):
-    runs = benchmark.per_run(results)
+    runs = image_results.per_run(results)
     gain = benchmark.paired(runs, "accuracy")
     assert gain.shape == (12, 2)
     own = runs.set_index(["benchmark", "loss", "seed"])["accuracy"]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from remi_lib.experiments import planned, protocols, sweep
-from remi_lib.experiments.benchmark import per_run
+from remi_lib.experiments.image_results import per_run
 from remi_lib.images import load_images
 
 TRUTH = load_images("digits").entropy
@@ -69,7 +69,7 @@ def test_the_runs_of_table2(groups):
 
 def test_one_lambda_is_table2_as_it_was(groups):
     from remi_lib import LOSSES
-    from remi_lib.experiments.benchmark import runs_of
+    from remi_lib.experiments.image_results import runs_of
 
     alone = planned.table2_runs(weights=[0.01], **OPTIONS)["main"]
     one = dict(dataset="digits", batch=10, epochs={"slb": 1, "clb": 1}, seeds=1, width=16)

@@ -14,10 +14,9 @@ import numpy as np
 import pandas as pd
 
 from remi_lib.experiments import published
-from remi_lib.experiments.benchmark import cell_text, fate
+from remi_lib.experiments.image_results import cell_text, number_text, outcome
 from remi_lib.experiments.imagenet.longrun import Results
 from remi_lib.experiments.imagenet.training import LongRun
-from remi_lib.intervals import interval, missing
 from remi_lib.losses import split_name, title
 from remi_lib.tasks import BENCHMARKS, ImageTask, Member
 
@@ -105,30 +104,19 @@ def table3(runs: pd.DataFrame, entropy: float) -> pd.DataFrame:
         own = runs[(runs["benchmark"] == benchmark) & (runs["loss"] == loss)]
         if own.empty:
             continue
-        ends = own.apply(fate, axis=1)
-        end = ends[ends != ""].mode()
         for quantity in ("mi", "accuracy"):
-            fine = own.loc[ends == "", quantity]
-            estimate = interval(fine) if len(fine) > 1 else missing()
+            cell = outcome(own, quantity)
             printed = published.get((benchmark, loss, quantity), np.nan)
-            shares = (estimate.value / entropy, printed / math.log(PAPER_CLASSES))
+            scale = (entropy, math.log(PAPER_CLASSES)) if quantity == "mi" else (np.nan, np.nan)
             rows.append(
                 {
                     "benchmark": benchmark,
                     "loss": loss,
                     "quantity": quantity,
-                    **estimate._asdict(),
-                    "failed": int((ends != "").sum()),
-                    "seeds": len(own),
-                    "fate": end.iloc[0] if len(end) else "",
+                    **cell,
                     "paper": printed,
-                    **dict(
-                        zip(
-                            ("share", "paper_share"),
-                            shares if quantity == "mi" else (np.nan, np.nan),
-                            strict=True,
-                        )
-                    ),
+                    "share": cell["value"] / scale[0],
+                    "paper_share": printed / scale[1],
                 }
             )
     return pd.DataFrame(rows)
@@ -158,19 +146,15 @@ def printed_table3(table: pd.DataFrame, ours: str) -> pd.DataFrame:
         )
         rows[benchmark.upper(), name(loss, benchmark)] = {
             ("MI (nats)", ours): cell_text(mi),
-            ("MI (nats)", "paper, ImageNet"): _number(mi["paper"]),
-            ("MI / H(Y)", ours): _number(mi["share"]),
-            ("MI / H(Y)", "paper, ImageNet"): _number(mi["paper_share"]),
-            ("MI / H(Y)", "difference"): _number(gap, "+.3f"),
+            ("MI (nats)", "paper, ImageNet"): number_text(mi["paper"]),
+            ("MI / H(Y)", ours): number_text(mi["share"]),
+            ("MI / H(Y)", "paper, ImageNet"): number_text(mi["paper_share"]),
+            ("MI / H(Y)", "difference"): number_text(gap, "+.3f"),
             ("accuracy", ours): cell_text(accuracy),
-            ("accuracy", "paper, ImageNet"): _number(accuracy["paper"], ".4f"),
-            ("accuracy", "difference"): _number(ahead, "+.4f"),
+            ("accuracy", "paper, ImageNet"): number_text(accuracy["paper"], ".4f"),
+            ("accuracy", "difference"): number_text(ahead, "+.4f"),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def _number(value: float, form: str = ".3f") -> str:
-    return "" if pd.isna(value) else format(value, form)
 
 
 def curves(batches: pd.DataFrame, columns: Sequence[str], points: int) -> pd.DataFrame:

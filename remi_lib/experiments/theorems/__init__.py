@@ -44,7 +44,6 @@ from remi_lib.experiments.theorems.labels import (
     benchmark_supervised_problem,
     contrastive_problem,
     entropy,
-    exact,
     labelled_sets,
     pair_information,
     random_labels,
@@ -70,3 +69,4 @@ from remi_lib.experiments.theorems.samples import (
     two_cells,
 )
 from remi_lib.experiments.theorems.tasks import DriftTask, FixedSampleTask
+from remi_lib.intervals import exact

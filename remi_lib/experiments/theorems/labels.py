@@ -13,14 +13,7 @@ from scipy.special import gammaln
 from torch import Tensor
 
 from remi_lib.experiments.theorems.finite import Problem, of_joint
-from remi_lib.intervals import Estimate
 from remi_lib.streams import numpy_generator
-
-
-def exact(value: float | Tensor) -> Estimate:
-    """An exact number as evidence: its interval is itself."""
-    number = float(value)
-    return Estimate(number, number, number)
 
 
 def entropy(labels: Tensor) -> float:

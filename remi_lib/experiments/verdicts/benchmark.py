@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from remi_lib.experiments.benchmark import accuracy_or_guess, failed, mi_error
+from remi_lib.experiments.image_results import accuracy_or_guess, failed, mi_error
 from remi_lib.experiments.verdicts.common import (
     accuracy_gains,
     at_best_weight,
@@ -42,7 +42,7 @@ def judge(
 ) -> None:
     """Judge every claim of notebook 4 that is due.
 
-    ``runs``: :func:`~remi_lib.experiments.benchmark.per_run` of the twelve losses.  ``rejs``: the
+    ``runs``: :func:`~.image_results.per_run` of the twelve losses.  ``rejs``: the
     same of ReJS at several targets.  ``optima``: what each cell reads at its optimum, by (dataset,
     benchmark, loss).  ``shifted``: the MI of JS runs read at T + 1, by run.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from remi_lib.experiments.benchmark import failed
+from remi_lib.experiments.image_results import failed
 from remi_lib.experiments.verdicts.common import columns_of, sayer
 from remi_lib.replication.claims import Ledger
 

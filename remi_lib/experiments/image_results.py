@@ -1,0 +1,194 @@
+"""The image runs that a table needs, and what finished ones say: shared by notebooks 04, 05, 08.
+
+Every number is computed from stored statistics; nothing here trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from remi_lib.evaluation import micro
+from remi_lib.experiments.image_runs import Run
+from remi_lib.experiments.sweep import Results
+from remi_lib.images import load_images
+from remi_lib.intervals import interval, missing
+from remi_lib.losses import make_loss, split_name
+from remi_lib.optimum import Law, contrastive_law, optimum, supervised_law
+from remi_lib.tasks import ImageTask, Member
+
+CELL = ["dataset", "benchmark", "loss"]
+
+
+def runs_of(
+    losses: Sequence[str],
+    *,
+    dataset: str,
+    batch: int,
+    epochs: Mapping[str, int],
+    seeds: int | Iterable[int],
+    weight: float | None = None,
+    rejs_target: float | str = 0.0,
+    lr: float = 1e-3,
+    tau: float | None = None,
+    **task,
+) -> list[Run]:
+    """The runs of some losses over benchmarks and seeds.
+
+    ``epochs``: of each benchmark, {"slb": 40, "clb": 100}.  ``rejs_target``: what E_Q[softplus T]
+    of ReJS is drawn to; "consistent" takes its value at the optimum of JS itself.  ``task``:
+    further fields of :class:`~remi_lib.tasks.ImageTask`.
+    """
+    seeds = range(seeds) if isinstance(seeds, int) else seeds
+    runs = []
+    for benchmark, seed in product(epochs, seeds):
+        for loss in losses:
+            own_weight = weight if split_name(loss)[1] else None
+            target = _target(rejs_target, dataset, benchmark, batch) if loss == "rejs" else None
+            member = Member(loss, seed, batch, own_weight, target, tau)
+            where = ImageTask(dataset, benchmark, **task)
+            runs.append(Run(where, member, epochs[benchmark], lr))
+    return runs
+
+
+def _target(target: float | str, dataset: str, benchmark: str, batch: int) -> float:
+    if isinstance(target, str):
+        if target != "consistent":
+            raise ValueError(f"rejs_target: {target!r} is neither a number nor 'consistent'")
+        return consistent_target(dataset, benchmark, batch)
+    return target
+
+
+@cache
+def law_of(dataset: str, benchmark: str, batch: int) -> Law:
+    """The law of a benchmark's score tables on a data set."""
+    data = load_images(dataset)
+    if benchmark == "slb":
+        return supervised_law(data.classes)
+    return contrastive_law(torch.bincount(data.train_y).numpy(), batch)
+
+
+@cache
+def consistent_target(dataset: str, benchmark: str, batch: int) -> float:
+    """E_Q[softplus T] at the optimum of JS: the target at which ReJS's penalty vanishes there."""
+    law = law_of(dataset, benchmark, batch)
+    return round(optimum(make_loss("js"), law, benchmark == "clb").product_term, 6)
+
+
+def per_run(results: Results) -> pd.DataFrame:
+    """One row a run: every reading of its MI (nats), its accuracies, and how it ended.
+
+    ``mi`` is the paper's reading, the mean over the batches of the last epoch (macro-average);
+    ``mi_sd`` its standard deviation over these batches.  ``micro`` pools the batches, ``exact``
+    takes all pairs of the split at once with the final network.  ``test_`` says the same of
+    held-out pairs.  Batches without a joint pair are left out.  A diverged run reads NaN
+    throughout, also its accuracies: a network of NaNs classifies nothing.
+    """
+    runs = results.summary.set_index("run").drop(columns="seconds")
+    batches = results.batches[results.batches["pairs"] > 0]
+    for split, prefix in (("train", ""), ("test", "test_")):
+        part = batches[batches["split"] == split].groupby("run")
+        runs[f"{prefix}mi"] = part["mi"].mean()
+        runs[f"{prefix}mi_sd"] = part["mi"].std()
+        pooled = {i: _pooled(runs.loc[i], frame) for i, frame in part}
+        runs[f"{prefix}micro"] = pd.Series(pooled)
+        runs[f"{prefix}exact"] = [_exact(row, split) for _, row in runs.iterrows()]
+    readings = [f"{p}{x}" for p in ("", "test_") for x in ("mi", "mi_sd", "micro", "exact")]
+    diverged = runs["diverged_step"].notna()
+    runs.loc[diverged, [*readings, "accuracy", "accuracy_batch_norm"]] = np.nan
+    return runs
+
+
+def _reading(run: pd.Series, joint, log_partition, row_term, pairs=None) -> float:
+    """The MI a run's bound reads in pooled statistics."""
+    family, _ = split_name(run["loss"])
+    second = row_term if family == "infonce" else log_partition
+    if family == "infonce":  # a mean over joint pairs, with no exponential to pool
+        weight = np.ones_like(joint) if pairs is None else pairs
+        return float(np.average(joint - second, weights=weight))
+    bound = make_loss(family, mi_shift=run["mi_shift"]).bound
+    first, second = (torch.tensor(np.atleast_1d(x)) for x in (joint, second))
+    return micro(bound, first, second, None if pairs is None else torch.as_tensor(pairs)).item()
+
+
+def _pooled(run: pd.Series, batches: pd.DataFrame) -> float:
+    columns = ("joint", "log_partition", "row_term", "pairs")
+    values = [batches[c].to_numpy(dtype=float) for c in columns]
+    return _reading(run, *values) if np.isfinite(values).all() else np.nan
+
+
+def _exact(run: pd.Series, split: str) -> float:
+    values = [float(run[f"{split}_{c}"]) for c in ("joint", "log_partition", "row_term")]
+    return _reading(run, *values) if np.isfinite(values).all() else np.nan
+
+
+def fate(run: pd.Series) -> str:
+    """How a run ended if it did not train: "diverged at step 0", "frozen", ""."""
+    if np.isfinite(run["diverged_step"]):
+        return f"diverged at step {run['diverged_step']:.0f}"
+    return "frozen" if run["frozen"] else ""
+
+
+def failed(runs: pd.DataFrame) -> pd.Series:
+    """Whether each run diverged or froze."""
+    return runs["diverged_step"].notna() | runs["frozen"]
+
+
+def shifted_js(results: Results) -> pd.Series:
+    """The MI of each JS and ReJS run read at T + 1 (macro-average, nats), by run number."""
+    batches = results.batches[results.batches["loss"].isin(["js", "rejs"])]
+    batches = batches[(batches["split"] == "train") & (batches["pairs"] > 0)]
+    reading = batches["joint"] + 1 - np.exp(batches["log_partition"])
+    return reading.groupby(batches["run"]).mean()
+
+
+def mi_error(runs: pd.DataFrame) -> pd.Series:
+    """|MI - H(Y)| of each run in nats; infinite for a run that diverged."""
+    entropy = runs["dataset"].map(lambda name: load_images(name).entropy)
+    return (runs["mi"] - entropy).abs().fillna(np.inf)
+
+
+def accuracy_or_guess(runs: pd.DataFrame) -> pd.Series:
+    """The accuracy of each run; of a run that diverged that of a guess, 1/K."""
+    guess = runs["dataset"].map(lambda name: 1 / load_images(name).classes)
+    return runs["accuracy"].fillna(guess)
+
+
+def number_text(value: float | None, form: str = ".3f") -> str:
+    """A number as printed; nothing where there is none."""
+    return "" if value is None or np.isnan(value) else format(value, form)
+
+
+def plus_minus(value: float, half: float) -> str:
+    """A number with half the width of its interval, "1.927 ± 0.031"; nothing for NaN."""
+    return "" if np.isnan(value) else f"{value:.3f} ± {half:.3f}"
+
+
+def cell_text(row: Mapping) -> str:
+    """A cell of Table 2 as printed: "1.927 ± 0.031", or how its runs failed."""
+    if row["failed"] == row["seeds"]:
+        return row["fate"]
+    lost = f"{row['failed']} of {row['seeds']} {row['fate']}" if row["failed"] else ""
+    if np.isnan(row["value"]):  # a single run that trained has no interval
+        return lost
+    text = plus_minus(row["value"], (row["high"] - row["low"]) / 2)
+    return f"{text}; {lost}" if lost else text
+
+
+def outcome(runs: pd.DataFrame, quantity: str) -> dict[str, Any]:
+    """A cell of a table: ``value, low, high`` over the runs that trained, and how others ended.
+
+    ``failed`` of ``seeds`` runs did not train; ``fate`` is the most frequent way.  Fewer than two
+    runs that trained have no interval.
+    """
+    ends = runs.apply(fate, axis=1)
+    fine, lost = runs.loc[ends == "", quantity], ends[ends != ""]
+    estimate = interval(fine) if len(fine) > 1 else missing()
+    way = lost.mode().iloc[0] if len(lost) else ""
+    return {**estimate._asdict(), "failed": len(lost), "seeds": len(runs), "fate": way}
