@@ -145,7 +145,7 @@ def styled_table2(table: pd.DataFrame, dataset: str, benchmark: str):
         [title(family) for family in families_of(table["loss"])],
         [column for column in columns if column[:2] != ("accuracy", "theory")],
     ]
-    marks = _marks(cells, truth, f"ours, {dataset}").reindex_like(frame).fillna("")
+    marks = _marks(cells, truth, f"ours, {dataset}").reindex_like(frame).astype(object).fillna("")
     return frame.style.apply(lambda _: marks, axis=None).set_caption(
         f"{benchmark.upper()}, H(Y) = {truth:.3f} nats; mean ± 95% interval over seeds"
     )
