@@ -5,7 +5,7 @@ Ground, which imports nothing of the library.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -23,6 +23,12 @@ def at_least(key: str, value: float, least: float) -> None:
     """Raise ValueError unless ``value`` is ``least`` or more; NaN is not."""
     if not value >= least:
         raise ValueError(f"{key}: {value} is not allowed; must be at least {least}")
+
+
+def within(key: str, value: float | Tensor, test: Callable[[Tensor], Tensor], allowed: str) -> None:
+    """Raise ValueError unless every element of ``value`` passes; ``allowed`` says what does."""
+    if not bool(test(torch.as_tensor(value)).all()):
+        raise ValueError(f"{key}: {value} is not allowed; must be {allowed}")
 
 
 def require_all(condition: Tensor, message: str) -> None:

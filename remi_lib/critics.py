@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu_
 
+from remi_lib.checks import one_of
 from remi_lib.streams import as_global_stream, generator
 
 Init = Callable[[Tensor, int, torch.Generator], Tensor]
@@ -231,8 +232,7 @@ class ImageCritic(nn.Module):
         temperature: float = 0.1,
     ) -> None:
         super().__init__()
-        if scale not in SCALES:
-            raise ValueError(f"scale: {scale!r} is not allowed; choose one of {', '.join(SCALES)}")
+        one_of("scale", scale, SCALES)
         self.encoder, self.scale, self.temperature = encoder, scale, temperature
         self.weight = self.bias = None
         if outputs is not None:

@@ -55,6 +55,7 @@ class ImageSet:
         return float(torch.special.entr(p).sum())
 
     def to(self, device: torch.device | str) -> ImageSet:
+        """The same set with its tensors on a device."""
         names = ("train_x", "train_y", "test_x", "test_y")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 

@@ -36,6 +36,7 @@ from remi_lib.bounds import (
     smile_js,
     tuba,
 )
+from remi_lib.checks import one_of, within
 from remi_lib.scores import Scores
 
 Variant = Literal["paper", "official"]
@@ -308,41 +309,44 @@ def make_loss(
     """
     family, regularized = split_name(name)
     recipe = _recipe_of(family)
-    _one_of("variant", variant, ("paper", "official"))
-    _one_of("clip", clip, ("both", "product"))
+    one_of("variant", variant, ("paper", "official"))
+    one_of("clip", clip, ("both", "product"))
     official = variant == "official"
 
-    if not regularized and weight is not None:
-        raise ValueError(f"weight: {name} has no penalty; use 're{name}' (or drop weight)")
-    if not regularized and target is not None:
-        raise ValueError(f"target: {name} has no penalty; use 're{name}' (or drop target)")
+    for key, value in (("weight", weight), ("target", target)):
+        if not regularized and value is not None:
+            raise ValueError(f"{key}: {name} has no penalty; use 're{name}' (or drop {key})")
     if regularized:
         weight = 0.1 if weight is None else weight
-        _in_range("weight", weight, lambda w: (w >= 0) & w.isfinite(), ">= 0 and finite")
+        within("weight", weight, lambda w: (w >= 0) & w.isfinite(), ">= 0 and finite")
     if target is None:
         target = _OFFICIAL_TARGETS.get(family, 0.0) if official else 0.0
-    _in_range("target", target, torch.isfinite, "a finite number")
+    within("target", target, torch.isfinite, "a finite number")
 
     if tau is None and (recipe.clip_regularized if regularized else recipe.clip_original):
         tau = 10.0
-    if tau is not None:
-        _in_range("tau", tau, lambda t: t > 0, "> 0")
-        if not isinstance(tau, Tensor) and math.isinf(tau):
-            tau = None
+    tau = _threshold(tau)
     if tau is not None and isinstance(recipe.bound, type):
         raise ValueError(f"tau: {name} keeps a moving average of unclipped scores; drop tau")
     if clip == "product" and family != "smile":
         raise ValueError(f"clip: 'product' is an option of SMILE and ReSMILE, not of {name}")
 
+    if mi_shift != 0.0 and family != "js":
+        raise ValueError(f"mi_shift: only JS and ReJS are read by another bound, not {name}")
     bound: BoundFunction = recipe.bound() if isinstance(recipe.bound, type) else recipe.bound
-    if mi_shift != 0.0:
-        if family != "js":
-            raise ValueError(f"mi_shift: only JS and ReJS are read by another bound, not {name}")
-        bound = _shifted_js(mi_shift)
+    bound = _shifted_js(mi_shift) if mi_shift != 0.0 else bound
     options: dict = {}
     if official and family in _OFFICIAL_ANCHORS:
         options["anchor"] = _OFFICIAL_ANCHORS[family]
     return Loss(name, bound, weight, target, tau, clip, **options)
+
+
+def _threshold(tau: Number | None) -> Number | None:
+    """A clipping threshold that is > 0; None for no clipping, as infinity says too."""
+    if tau is None:
+        return None
+    within("tau", tau, lambda t: t > 0, "> 0")
+    return None if not isinstance(tau, Tensor) and math.isinf(tau) else tau
 
 
 @cache
@@ -389,13 +393,3 @@ def _merge(losses: Sequence[Loss], device: torch.device | str) -> Loss:
     target = torch.tensor([float(loss.target) for loss in losses], device=device)
     tau = column([loss.tau for loss in losses], math.inf)
     return replace(losses[0], weight=weight, target=target, tau=tau)
-
-
-def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{key}: {value!r} is not allowed; choose one of {', '.join(allowed)}")
-
-
-def _in_range(key: str, value: Number, test: Callable, allowed: str) -> None:
-    if not bool(torch.as_tensor(test(torch.as_tensor(value))).all()):
-        raise ValueError(f"{key}: {value} is not allowed; must be {allowed}")

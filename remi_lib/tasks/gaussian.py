@@ -110,10 +110,12 @@ class StaircaseTask:
 
     @property
     def data(self) -> CorrelatedGaussian:
+        """The law at every correlation."""
         return CorrelatedGaussian(self.dim, self.transform)
 
     @property
     def steps(self) -> int:
+        """Steps of the whole staircase."""
         return self.each * len(self.levels)
 
     def true_mi(self, step: ArrayLike) -> np.ndarray:
@@ -121,6 +123,7 @@ class StaircaseTask:
         return np.asarray(self.levels)[np.asarray(step) // self.each]
 
     def critic(self, members: Sequence[Member]) -> ConcatCritic:
+        """The members' networks, which remember whose product is all pairs."""
         ensemble = Ensemble.of(members)
         hidden, init = (self.width, self.width), normal_init(self.init_std)
         critic = ConcatCritic(
@@ -133,6 +136,10 @@ class StaircaseTask:
     def batches(
         self, members: Sequence[Member], steps: int, device: torch.device
     ) -> Iterator[list[StairBatch]]:
+        """Samples of each member's own seed, a level after the other.
+
+        Raises ValueError for members of different batch sizes.
+        """
         if len({m.batch for m in members}) != 1:
             raise ValueError("members: a staircase ensemble shares one batch size")
         rho = torch.tensor([self.data.rho(float(mi)) for mi in self.true_mi(range(steps))])
@@ -146,6 +153,7 @@ class StaircaseTask:
             yield [StairBatch(x[i][index], y[i][index], own[i]) for i in range(len(part))]
 
     def scores(self, critic: nn.Module, batch: Any, members: Sequence[Member]) -> Scores:
+        """All pairs of a batch scored (M, B, B), each member under its own measures."""
         assert isinstance(critic, ConcatCritic)
         t, second = critic.heads(batch.x, self.data.seen(batch.y))
         return self.table(t, critic.get_buffer("contrastive"), second)
@@ -174,4 +182,5 @@ class StaircaseTask:
         return record
 
     def probe(self, critic: nn.Module, loss: BoundOf) -> Mapping[str, Tensor]:
+        """Nothing: every batch says what there is to know."""
         return {}

@@ -55,9 +55,11 @@ class ImageTask:
             raise ValueError(f"width: {self.width} is not allowed; ResNet-18 has {ResNet18.width}")
 
     def data(self, device: torch.device | str = "cpu") -> ImageSet:
+        """The image set, on a device."""
         return load_images(self.dataset).to(device)
 
     def critic(self, members: Sequence[Member]) -> ImageCritic:
+        """The members' encoders, with a linear head of K logits for SLB."""
         data = self.data()
         seeds = [m.seed for m in members]
         channels = data.train_x.shape[1]
@@ -99,10 +101,12 @@ class ImageTask:
         return critic.head(features)
 
     def table(self, outputs: Tensor, labels: Tensor) -> Scores:
+        """Logits (M, B, K) or embeddings (M, B, d) with labels (B,) or (M, B) as a table."""
         make = class_pairs if self.benchmark == "slb" else same_label_pairs
         return make(outputs, labels)
 
     def scores(self, critic: nn.Module, batch: Any, members: Sequence[Member]) -> Scores:
+        """A batch of images and labels scored by every member."""
         images, labels = batch
         return self.table(self.outputs_of(critic, images, self.data()), labels)
 
@@ -115,4 +119,5 @@ class ImageTask:
         }
 
     def probe(self, critic: nn.Module, loss: BoundOf) -> Mapping[str, Tensor]:
+        """Nothing: every batch says what there is to know."""
         return {}

@@ -54,9 +54,11 @@ class Member:
 
     @property
     def family(self) -> str:
+        """The loss without its penalty: "renwj" -> "nwj"."""
         return split_name(self.loss)[0]
 
     def make_loss(self) -> Loss:
+        """The loss with those settings that belong to it; the others are ignored."""
         family, regularized = split_name(self.loss)
         return make_loss(
             self.loss,
@@ -154,6 +156,7 @@ class Ensemble(Sequence[Member]):
 
     @property
     def seeds(self) -> list[int]:
+        """Each member's seed."""
         return [m.seed for m in self.members]
 
     @property
@@ -181,7 +184,9 @@ def clip_limits(members: Sequence[Member], device: torch.device | str) -> Tensor
 class Task(Protocol):
     """What a training loop needs to know, and what it records."""
 
-    def critic(self, members: Sequence[Member]) -> nn.Module: ...
+    def critic(self, members: Sequence[Member]) -> nn.Module:
+        """The members' networks as one module, on the CPU; each depends on its seed alone."""
+        ...
 
     def batches(
         self, members: Sequence[Member], steps: int, device: torch.device
@@ -189,7 +194,9 @@ class Task(Protocol):
         """Blocks of at most :data:`BLOCK` batches, ``steps`` batches in all."""
         ...
 
-    def scores(self, critic: nn.Module, batch: Any, members: Sequence[Member]) -> Scores: ...
+    def scores(self, critic: nn.Module, batch: Any, members: Sequence[Member]) -> Scores:
+        """A batch scored: a table (M, R, K) under each member's two measures."""
+        ...
 
     def recorder(self, members: Sequence[Member], device: torch.device) -> Recorder:
         """What to record of every batch: quantities (M,), :func:`terms` among them."""

@@ -28,6 +28,7 @@ class OneHot:
 
     @property
     def mi(self) -> float:
+        """I(X; Y), nats."""
         return math.log(self.symbols)
 
     def measures(self) -> tuple[Tensor, Tensor]:
@@ -61,15 +62,18 @@ class OneHotTask:
 
     @property
     def data(self) -> OneHot:
+        """The law."""
         return OneHot(self.symbols)
 
     def critic(self, members: Sequence[Member]) -> ConcatCritic:
+        """The members' networks, torch's default initialisation."""
         n = self.symbols
         return ConcatCritic([m.seed for m in members], n, n, (self.hidden,))
 
     def batches(
         self, members: Sequence[Member], steps: int, device: torch.device
     ) -> Iterator[list[tuple[Tensor, Tensor]]]:
+        """Counts on the symbol pairs, joint and product, (M, N, N) each."""
         # A stream per (seed, batch size): losses that share both see the same data.
         keys = sorted({(m.seed, m.batch) for m in members})
         streams = [generator(seed, "data") for seed, _ in keys]
@@ -90,6 +94,7 @@ class OneHotTask:
         return critic(symbols, symbols)
 
     def scores(self, critic: nn.Module, batch: Any, members: Sequence[Member]) -> Scores:
+        """The critic on all symbol pairs (M, N, N) under the batch's counts."""
         return support_counts(self.table(critic), *batch)
 
     def exact(self, critic: nn.Module) -> Scores:
@@ -98,6 +103,7 @@ class OneHotTask:
         return support_counts(table, *(m.to(table.device) for m in self.data.measures()))
 
     def recorder(self, members: Sequence[Member], device: torch.device) -> Recorder:
+        """The terms and nothing else."""
         return lambda scores, bound: terms(bound)
 
     def probe(self, critic: nn.Module, loss: BoundOf) -> Mapping[str, Tensor]:
