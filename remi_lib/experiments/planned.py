@@ -154,10 +154,7 @@ FIG8_LOSSES = ("infonce", "remine", "resmile", "reinfonce", "renwj", "retuba", "
 
 
 def fig8_runs(*, dataset: str, epochs: int, **options: Any) -> list[Run]:
-    """Fig 8: the SLB runs of InfoNCE and the regularised losses at one lambda.
-
-    Where the settings agree these are Table 2's.
-    """
+    """Fig 8: SLB trainings of InfoNCE and the regularised losses at one lambda, to be counted."""
     return runs_of(FIG8_LOSSES, dataset=dataset, epochs={"slb": epochs}, **options)
 
 
