@@ -28,7 +28,7 @@ def test_the_readme_has_its_snippets():
 def test_snippet(block, monkeypatch):
     monkeypatch.setattr(losses, "_RECIPES", dict(losses._RECIPES))
     names: dict = {"__name__": "pasted"}
-    exec(compile(block, "README.md", "exec"), names)
+    exec(compile(block, "<pasted>", "exec"), names)
     if "result" in names:
         assert float(names["result"]) == pytest.approx(np.log(2), abs=0.1)
     if "bound" in names:
