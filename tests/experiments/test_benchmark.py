@@ -307,6 +307,7 @@ def test_styled_table2_shows_ours_theory_and_paper():
     assert frame.loc["TUBA", ("accuracy", ours, "original")] == "diverged at step 3"
     assert ("accuracy", "theory", "original") not in frame.columns
     assert f"SLB, H(Y) = {ENTROPY:.3f} nats" in html
+    assert not any("difference" in column for column in frame)  # digits less CIFAR is nothing
     without = benchmark.styled_table2(benchmark.table2(runs), "digits", "slb").data
     assert set(without["MI (nats)", "theory", "original"]) == {""}
 

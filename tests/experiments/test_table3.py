@@ -79,8 +79,7 @@ def test_table_and_its_print():
     shown = table3.printed_table3(table, "ours")
     assert shown.loc[("CLB", "NWJ"), ("MI (nats)", "ours")] == "diverged at step 3"
     assert shown.loc[("CLB", "NWJ"), ("MI (nats)", "paper, ImageNet")] == "0.000"
-    assert shown.loc[("CLB", "NWJ"), ("accuracy", "difference")] == ""
-    assert shown.loc[("SLB", "CE"), ("accuracy", "difference")] == "+0.1205"
+    assert not any("difference" in column for column in shown)  # textures less ImageNet is nothing
     assert shown.index.tolist()[:3] == [("SLB", "CE"), ("SLB", "MINE"), ("SLB", "ReMINE")]
     assert shown.loc[("SLB", "CE"), ("MI / H(Y)", "paper, ImageNet")] == ""
 
