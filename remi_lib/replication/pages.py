@@ -64,10 +64,12 @@ class Page:
 
     @property
     def file(self) -> str:
+        """The page's own file name."""
         return f"{self.name}.html"
 
     @property
     def number(self) -> str:
+        """The number its notebook's name begins with."""
         return self.name.split("_")[0]
 
 

@@ -257,6 +257,7 @@ def times(profile: str) -> pd.DataFrame:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Do what the command line says; never fails because of what it finds."""
     parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}", description=__doc__)
     parser.add_argument("command", choices=["reference", "compare", "times"])
     parser.add_argument("--profile", default="cpu", help="a folder of figures/ (default: cpu)")

@@ -51,11 +51,13 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """A table as CSV with six digits, :func:`atomic`."""
     with atomic(path) as temporary:
         frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
 
 
 def write_json(value: Any, path: Path) -> None:
+    """A value as indented JSON, :func:`atomic`."""
     with atomic(path) as temporary:
         text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
         temporary.write_text(text, encoding="utf-8")

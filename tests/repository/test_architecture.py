@@ -21,12 +21,9 @@ MAY_USE = {
 }
 # Not yet as it should be.  These lists shrink; nothing is added to them.
 CLIMBING: set[tuple[str, str]] = set()
-LONG_MODULES = {
-    "losses",
-    "tasks",
-}
-LONG_FUNCTIONS = {"estimate.estimator.estimate_mi", "losses.make_loss", "training._train"}
-UNDOCUMENTED = 0.11  # share of public names; to become 0.05
+LONG_MODULES: set[str] = set()
+LONG_FUNCTIONS = {"estimate.estimator.estimate_mi", "losses.make_loss"}
+UNDOCUMENTED = 0.07  # share of public names; to become 0.05
 
 NAMES = modules()
 
