@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
@@ -185,9 +186,17 @@ def merged(former: pd.DataFrame | None, fresh: pd.DataFrame, keys: Sequence[str]
     """Rows of ``fresh`` in place of former ones with the same keys; the other former ones stay."""
     if former is None or former.empty:
         return fresh.reset_index(drop=True)
-    new = pd.MultiIndex.from_frame(fresh[list(keys)].astype(str))
-    old = pd.MultiIndex.from_frame(former[list(keys)].astype(str))
+    old, new = (pd.MultiIndex.from_frame(_plain(frame[list(keys)])) for frame in (former, fresh))
     return pd.concat([former[~old.isin(new)], fresh], ignore_index=True)
+
+
+def _plain(keys: pd.DataFrame) -> pd.DataFrame:
+    """Keys that compare equal before and after a CSV file, which writes 2.0 as 2."""
+
+    def text(value: Any) -> str:
+        return f"{float(value):.6g}" if isinstance(value, int | float | np.number) else str(value)
+
+    return keys.map(text)
 
 
 def one_thread() -> None:

@@ -55,6 +55,8 @@ def test_tables_of_a_half_done_profile_and_of_the_next_sitting():
     overnight.tables()
     first = pd.read_csv(figures_dir("overnight") / "fig7.csv")
     assert set(first["loss"]) == {"mine", "remine", "nwj", "renwj"}
+    overnight.tables()
+    pd.testing.assert_frame_equal(pd.read_csv(figures_dir("overnight") / "fig7.csv"), first)
     ended = pd.read_csv(figures_dir("overnight") / "fig7_runs.csv")
     assert set(ended["commit"]) == {cells.commit()}
     for cell in plan[:2]:  # the cache is lost, the committed table is not

@@ -131,3 +131,15 @@ def test_new_rows_replace_their_like_and_the_others_stay():
     table = cells.merged(former, fresh, ["loss", "seed"])
     assert dict(zip(table["loss"], table["x"], strict=True)) == {"a": 1.0, "b": 9.0, "c": 3.0}
     assert cells.merged(None, fresh, ["loss"]).equals(fresh)
+
+
+def test_a_table_that_comes_back_from_its_file_is_not_doubled(tmp_path):
+    keys = ["level", "clipped", "name"]
+    table = pd.DataFrame(
+        {"level": [2.0, 0.1], "clipped": [True, False], "name": ["a", "b"], "x": [1.5, 2.5]}
+    )
+    store.write_csv(table, tmp_path / "table.csv")
+    again = cells.merged(pd.read_csv(tmp_path / "table.csv"), table[:1], keys)
+    assert len(again) == 2
+    store.write_csv(table[:1], tmp_path / "one.csv")  # its level is an integer when read
+    assert len(cells.merged(pd.read_csv(tmp_path / "one.csv"), table, keys)) == 2
