@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from remi_lib.experiments import plots
 from remi_lib.experiments.z_loss.classifier import REMEDIES, sensitivity
-from remi_lib.intervals import Estimate, interval, mean_interval, median_interval
+from remi_lib.intervals import Estimate, interval, mean_interval
 from remi_lib.losses import make_loss
 from remi_lib.replication.claims import Ledger
 from remi_lib.scores import class_pairs
@@ -208,8 +208,8 @@ def _judge_idle(ledger: Ledger, final: pd.DataFrame) -> None:
 def _judge_scale(ledger: Ledger, final: pd.DataFrame) -> None:
     full = final[final["precision"] == "float32"]
     scale = full.set_index("guard")["scale"]
-    ledger.judge("z.scale.grows", median_interval(scale["none"]))
-    ledger.judge("z.scale.penalty-holds", median_interval(scale["penalty"]))
+    ledger.judge("z.scale.grows", mean_interval(scale["none"]))
+    ledger.judge("z.scale.penalty-holds", mean_interval(scale["penalty"]))
     ledger.judge("z.scale.recall", _paired(full, "guard", "recall", "penalty", "clamp"))
     bare = final[final["guard"] == "none"]
     ledger.judge("z.scale.bfloat16", _paired(bare, "precision", "recall", "bfloat16", "float32"))
