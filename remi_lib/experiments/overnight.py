@@ -177,6 +177,11 @@ def former(name: str) -> pd.DataFrame | None:
     return pd.read_csv(path) if path.exists() else None
 
 
+def committed(name: str) -> pd.DataFrame:
+    """A committed table of this profile, for a notebook to show beside its own smaller run."""
+    return pd.read_csv(project_root() / "figures" / PROFILE / f"{name}.csv")
+
+
 def control_tables() -> pd.DataFrame | None:
     """Every finished member of the controls; None if there is none."""
     done = [t["members"] for cell in control_cells() if (t := cells.tables_of(cell))]
