@@ -56,7 +56,7 @@ def test_checked_cells_hold_what_nbval_compares(path):
 
 def disagreements(notebook: Path, ledger: Path) -> list[str]:
     """Lines of a ledger that the notebook's checked cells do not print as they stand there."""
-    lines = [f"{e['id']}: {e['verdict']}" for e in json.loads(ledger.read_text(encoding="utf-8"))]
+    lines = [f"{e['id']}: {worded(e)}" for e in json.loads(ledger.read_text(encoding="utf-8"))]
     printed = "".join(map(output, tagged(notebook, "nbval-check-output"))).splitlines()
     return [line for line in lines if line not in printed]
 
