@@ -13,6 +13,7 @@ import pytest
 from remi_lib.experiments import __main__ as command
 from remi_lib.experiments.rules import RULES
 from remi_lib.replication import notebooks
+from remi_lib.replication.claims import worded
 from remi_lib.replication.parameters import ParameterError, check, declared
 from tests.conftest import REFERENCE, ROOT
 
