@@ -24,8 +24,15 @@ import pandas as pd
 import yaml
 
 from remi_lib import rivals
-from remi_lib.experiments import gaussian_staircase, one_hot_controls, runs, staircase_oracle
+from remi_lib.experiments import (
+    control_figures,
+    gaussian_staircase,
+    one_hot_controls,
+    runs,
+    staircase_oracle,
+)
 from remi_lib.experiments.plots import use_style
+from remi_lib.experiments.verdicts.one_hot_controls import judge
 from remi_lib.paths import figures_dir, project_root
 from remi_lib.replication import cells
 from remi_lib.replication.cells import Cell
@@ -227,11 +234,11 @@ def staircase_tables(p: dict[str, Any]) -> dict[str, pd.DataFrame]:
 
 def publish_controls(rows: pd.DataFrame) -> None:
     studies = set(rows["study"])
-    figure = one_hot_controls.draw_grid(rows) if "grid" in studies else None
+    figure = control_figures.draw_grid(rows) if "grid" in studies else None
     publish("controls", PROFILE, rows, figure)
     if "drift" in studies:
-        table = one_hot_controls.drift_table(rows)
-        publish("controls_drift", PROFILE, table, one_hot_controls.draw_drift(rows))
+        table = control_figures.drift_table(rows)
+        publish("controls_drift", PROFILE, table, control_figures.draw_drift(rows))
 
 
 def publish_staircase(found: dict[str, pd.DataFrame], p: dict[str, Any]) -> None:
@@ -258,7 +265,8 @@ def tables() -> None:
     if rows is not None:
         publish_controls(rows)
         if all(cells.folder_of(cell) for cell in control_cells()):
-            one_hot_controls.judge(rows, PROFILE).save()
+            # From the table as it is published, so that anyone can judge it again.
+            judge(pd.read_csv(figures_dir(PROFILE) / "controls.csv"), PROFILE).save()
     found = staircase_tables(p)
     if "fig7_curves" in found:
         publish_staircase(found, p)

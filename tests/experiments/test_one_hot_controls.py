@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from remi_lib.experiments import one_hot_controls as controls
+from remi_lib.experiments.verdicts import one_hot_controls as verdicts
 from remi_lib.losses import make_loss
 from remi_lib.replication.claims import registry
 from remi_lib.tasks import OneHotTask, grid
@@ -68,7 +69,7 @@ def rows(tmp_path_factory):
 
 
 def test_every_control_claim_is_judged_and_no_other(rows):
-    ledger = controls.judge(rows, "tiny")
+    ledger = verdicts.judge(rows, "tiny")
     own = {claim for claim in registry() if claim.startswith("control.")}
     assert set(ledger.entries) == own
     ledger.save()
@@ -77,14 +78,14 @@ def test_every_control_claim_is_judged_and_no_other(rows):
 def test_a_lost_run_counts_as_the_worst_not_as_nothing(rows):
     lost = rows.copy()
     lost.loc[(lost["loss"] == "mine") & (lost["lr"] == 0.01), "diverged_step"] = 7.0
-    assert (controls.chosen(lost, "sd", loss="mine", lr=0.01) == np.inf).all()
-    assert (controls.chosen(lost, "exact_mi", loss="mine", lr=0.01) == -np.inf).all()
-    assert controls.chosen(lost, "sd", loss="mine", lr=0.03).notna().all()
+    assert (verdicts.chosen(lost, "sd", loss="mine", lr=0.01) == np.inf).all()
+    assert (verdicts.chosen(lost, "exact_mi", loss="mine", lr=0.01) == -np.inf).all()
+    assert verdicts.chosen(lost, "sd", loss="mine", lr=0.03).notna().all()
 
 
 def test_a_setting_without_runs_is_an_error(rows):
     with pytest.raises(ValueError, match="controls: no run of"):
-        controls.chosen(rows, "sd", loss="mine", lr=0.5)
+        verdicts.chosen(rows, "sd", loss="mine", lr=0.5)
 
 
 def test_drift_is_late_minus_early(rows):

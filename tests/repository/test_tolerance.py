@@ -79,6 +79,6 @@ def test_a_flipped_penalty_fails(monkeypatch):
     from remi_lib import losses
 
     flipped = losses.Loss._penalty
-    monkeypatch.setattr(losses.Loss, "_penalty", lambda self, anchor: -flipped(self, anchor))
+    monkeypatch.setattr(losses.Loss, "_penalty", lambda self, *of: -flipped(self, *of))
     with pytest.raises(ValueError, match="finite samples"):  # no seed is left to agree
         statistics()
