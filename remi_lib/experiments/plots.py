@@ -180,19 +180,3 @@ def original_and_regularised(figure: Figure) -> None:
 def reference_x(ax: Axes, value: float, label: str | None = None, **options: Any) -> None:
     """A vertical line for a known value."""
     ax.axvline(value, **{"color": "black", "lw": 0.9, "ls": ":", **options}, label=label)
-
-
-def scoreboard(counts: pd.DataFrame, hues: Mapping[str, str]) -> Figure:
-    """Verdicts as stacked bars, a row per line of the counts, with their numbers."""
-    figure, (ax,) = panels(1, height=0.3 * len(counts) + 0.9)
-    left = np.zeros(len(counts))
-    for verdict, hue in hues.items():
-        width = counts[verdict].to_numpy()
-        bars = ax.barh(counts.index, width, left=left, color=hue, label=verdict, height=0.7)
-        texts = [str(n) if n else "" for n in width]
-        ax.bar_label(bars, texts, label_type="center", color="white", fontsize="x-small")
-        left += width
-    ax.invert_yaxis()
-    ax.set(xlabel="claims that were run")
-    ax.legend(loc="lower right")
-    return figure
