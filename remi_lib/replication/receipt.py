@@ -108,7 +108,7 @@ def compare_tables(old: Path, new: Path) -> tuple[str, str]:
 
 def _moved(old: pd.Series, new: pd.Series) -> str:
     """Why a column is not where it was; empty if it is."""
-    numbers = [pd.api.types.is_numeric_dtype(column) for column in (old, new)]
+    numbers = [_numeric(column) for column in (old, new)]
     if numbers[0] != numbers[1] and len(old.dropna()) and len(new.dropna()):
         return f"{old.name}: numbers became text, or text numbers"
     if not all(numbers):
@@ -124,6 +124,12 @@ def _moved(old: pd.Series, new: pd.Series) -> str:
     room = 0.5 * (high - low) + 0.02 * abs(middle) + 1e-6
     shift = abs(b.median() - middle)
     return f"{old.name}: the median moved by {shift:.3g}" if shift > room else ""
+
+
+def _numeric(column: pd.Series) -> bool:
+    """Whether a column has a median: booleans are words."""
+    types = pd.api.types
+    return types.is_numeric_dtype(column) and not types.is_bool_dtype(column)
 
 
 def _words(column: pd.Series) -> pd.Series:
@@ -173,7 +179,7 @@ def compared(committed: Path, made: Path) -> pd.DataFrame:
             status, why = (MISSING, "") if name not in new else (NEW, "")
         elif name.endswith(".csv"):
             status, why = compare_tables(old[name], new[name])
-        elif name.endswith(".json"):
+        elif name.startswith("claims/"):
             status, why = compare_claims(old[name], new[name])
         else:
             same = old[name].read_bytes() == new[name].read_bytes()
@@ -198,7 +204,7 @@ def summary(table: pd.DataFrame, committed: Path, made: Path, profile: str) -> s
         return f"receipt ({profile}): {len(table)} artifacts; none of this profile is committed"
     kinds = {
         "tables": table["artifact"].str.endswith(".csv"),
-        "notebooks' statistics": table["artifact"].str.endswith(".json"),
+        "notebooks' statistics": table["artifact"].str.startswith("claims/"),
         "pictures": table["artifact"].str.endswith((".png", ".pdf")),
     }
     lines = [f"receipt ({profile}), against the committed artifacts:"]
