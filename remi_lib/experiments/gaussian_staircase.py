@@ -117,13 +117,14 @@ def differences(table: pd.DataFrame, quantity: str) -> dict[str, pd.Series]:
 def staircase(
     terms: pd.DataFrame, truth: pd.Series, caps: Mapping[str, pd.Series], log_batch: float
 ) -> Figure:
-    """Fig 7: a panel per family; raw estimate faint, moving average bold, true MI in black.
+    """Fig 7: a panel per family that has run; raw faint, moving average bold, true MI in black.
 
     ``caps``: what a clipped loss can read at most, by family, indexed by step.
     """
-    figure, axes = panels(len(FAMILIES), columns=3, height=2.2, sharex=True, sharey=True)
+    families = [family for family in FAMILIES if family in set(terms["loss"])]
+    figure, axes = panels(len(families), columns=3, height=2.2, sharex=True, sharey=True)
     top = truth.max()
-    for ax, family in zip(axes, FAMILIES, strict=True):
+    for ax, family in zip(axes, families, strict=True):
         for loss, hue in ((family, "0.45"), ("re" + family, colour(family))):
             run = terms[terms["loss"] == loss]
             ax.plot(run["step"], run["mi"], color=hue, lw=0.4, alpha=0.3)

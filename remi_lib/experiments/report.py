@@ -32,7 +32,7 @@ def messages_figure(messages: pd.DataFrame) -> Figure:
     """
     figure, (ax,) = plots.panels(1, height=0.42 * len(messages) + 0.8)
     columns = ["status", *SETTINGS]
-    at = dict(zip(columns, (0.0, 1.6, 2.9, 4.0), strict=True))
+    at = dict(zip(columns, (0.0, 2.1, 3.5, 4.5), strict=True))
     for y, row in enumerate(messages.to_dict("records")):
         hue = STATUS_COLOURS[Status(row["status"])]
         ax.text(-0.15, y, f"{row['id']}  {row['name']}", ha="right", va="center", fontsize=8)
@@ -46,7 +46,7 @@ def messages_figure(messages: pd.DataFrame) -> Figure:
                 ax.text(at[setting], y, text, color=own, va="center", fontsize=6)
     for column, heading in {"status": "", **HEADINGS}.items():
         ax.text(at[column], -0.8, heading, fontsize=8, color="0.3")
-    ax.set(xlim=(-1.6, 5.2), ylim=(len(messages) - 0.5, -1.1))
+    ax.set(xlim=(-1.75, 5.7), ylim=(len(messages) - 0.5, -1.1))
     ax.axis("off")
     return figure
 

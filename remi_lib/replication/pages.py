@@ -94,7 +94,9 @@ def _tags(cell: Mapping[str, Any]) -> list[str]:
 
 def _values(cell: Mapping[str, Any]) -> dict[str, str]:
     """What a cell of literals assigns, by name, in Python's own spelling."""
-    assigned = (node for node in ast.parse(_text(cell["source"])).body if isinstance(node, ast.Assign))
+    assigned = (
+        node for node in ast.parse(_text(cell["source"])).body if isinstance(node, ast.Assign)
+    )
     return {ast.unparse(node.targets[0]): ast.unparse(node.value) for node in assigned}
 
 

@@ -102,7 +102,8 @@ def test_no_raw_tex(soups):
 
 
 def test_no_broken_links(site, soups):
-    left = {name: found for name in soups if (found := broken(name, soups, set(site)))}
+    there = set(site) | {"../ledger.html"}  # notebook 11 writes it beside the pages
+    left = {name: found for name in soups if (found := broken(name, soups, there))}
     assert left == {}
 
 
