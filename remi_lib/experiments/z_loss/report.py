@@ -53,7 +53,8 @@ def rates_figure(final: pd.DataFrame, ceiling: float) -> Figure:
     left.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="test loss (nats)")
     left.legend(fontsize="x-small", title=None, loc="lower left")
     table = sensitivity(final, ceiling)
-    sns.stripplot(table, x="sensitivity", y="remedy", hue="remedy", ax=right, size=4, legend=False)
+    strip = {"hue": "remedy", "size": 4, "legend": False, "jitter": False}  # jitter is random
+    sns.stripplot(table, x="sensitivity", y="remedy", ax=right, **strip)
     right.set(xlabel="sensitivity (nats)", ylabel="")
     return figure
 
