@@ -27,26 +27,30 @@ from remi_lib.replication.scoreboard import (
 def messages_figure(messages: pd.DataFrame) -> Figure:
     """The messages as rows: status in its colour, then what each setting's evidence says.
 
-    ``messages``: :func:`remi_lib.replication.messages.table`.  Filled marks decided the status,
-    open ones stand beside it; a stand-in is grey whatever it says.
+    ``messages``: :func:`remi_lib.replication.messages.table`.  A filled mark decided the status and
+    has its condition beside it; an open one decides nothing, and a stand-in is grey.
     """
-    figure, (ax,) = plots.panels(1, height=0.42 * len(messages) + 0.8)
+    figure, (ax,) = plots.panels(1, height=0.5 * len(messages) + 1.0)
     columns = ["status", *SETTINGS]
-    at = dict(zip(columns, (0.0, 2.1, 3.5, 4.5), strict=True))
+    at = dict(zip(columns, (0.0, 2.45, 4.85, 5.6), strict=True))
     for y, row in enumerate(messages.to_dict("records")):
         hue = STATUS_COLOURS[Status(row["status"])]
         ax.text(-0.15, y, f"{row['id']}  {row['name']}", ha="right", va="center", fontsize=8)
-        ax.text(at["status"], y, row["status"], color=hue, va="center", fontsize=8, weight="bold")
+        ax.text(at["status"], y, row["status"], color=hue, va="center", fontsize=7, weight="bold")
         for setting in SETTINGS:
-            own = hue if setting == row["decided by"] else GREY
-            text = "\n".join(textwrap.wrap(row[setting], 26))
-            filled = own if setting == row["decided by"] else "none"
-            if text:
-                ax.plot(at[setting] - 0.08, y, "o", ms=5, mfc=filled, mec=own)
-                ax.text(at[setting], y, text, color=own, va="center", fontsize=6)
+            if not row[setting]:
+                continue
+            decides = setting == row["decided by"]
+            own = hue if decides else GREY
+            said = row["condition"] if decides else row[setting]
+            text = "\n".join(textwrap.wrap(said, 42 if decides else 30))
+            ax.plot(at[setting], y, "o", ms=5, mfc=own if decides else "none", mec=own)
+            ax.text(at[setting] + 0.1, y, text, color="0.25", va="center", fontsize=6)
     for column, heading in {"status": "", **HEADINGS}.items():
-        ax.text(at[column], -0.8, heading, fontsize=8, color="0.3")
-    ax.set(xlim=(-1.75, 5.7), ylim=(len(messages) - 0.5, -1.1))
+        ax.text(at[column] - 0.05, -0.8, heading, fontsize=8, color="0.3")
+    legend = "filled: decided the status, with its condition; open: decides nothing"
+    ax.text(at["status"], len(messages) - 0.3, legend, fontsize=7, color="0.3")
+    ax.set(xlim=(-1.85, 7.4), ylim=(len(messages), -1.1))
     ax.axis("off")
     return figure
 

@@ -182,10 +182,10 @@ def _evidence(claim: Claim, given: Evidence | Estimate | ArrayLike) -> Evidence:
             raise ValueError(f"{given} is an interval of {given.level:.0%}, a verdict needs 95%")
         given = Evidence(given.estimand, *given)
     if not isinstance(given, Evidence):
-        return measure(claim.estimand or "mean", given)
+        given = measure(claim.estimand or "mean", given)
     if claim.estimand and given.estimand != claim.estimand:
         raise ValueError(f"the estimand is the {claim.estimand}, the evidence {given.estimand}")
-    return given
+    return given.checked()
 
 
 def _parts(claim: Claim, parts: Mapping[str, Evidence | ArrayLike]) -> dict[str, dict]:
@@ -198,7 +198,7 @@ def _parts(claim: Claim, parts: Mapping[str, Evidence | ArrayLike]) -> dict[str,
     }
     adjusted = holm(raw)
     found = {
-        name: given if isinstance(given, Evidence) else measure(claim.estimand, given)
+        name: given.checked() if isinstance(given, Evidence) else measure(claim.estimand, given)
         for name, given in parts.items()
     }
     return {

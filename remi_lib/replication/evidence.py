@@ -35,6 +35,9 @@ class Evidence:
     def __post_init__(self) -> None:
         if self.estimand not in ESTIMANDS:
             raise ValueError(f"estimand: {self.estimand!r} is none of {ESTIMANDS}")
+
+    def checked(self) -> Evidence:
+        """Itself, for the ledger.  Raises ValueError if no verdict can rest on it."""
         if any(math.isnan(x) for x in (self.value, self.low, self.high)):
             raise ValueError("evidence: NaN; say how a run that diverged counts")
         if not math.isfinite(self.value) or (math.isinf(self.low) and math.isinf(self.high)):
@@ -42,6 +45,7 @@ class Evidence:
                 f"evidence: {self.value} [{self.low}, {self.high}] tells nothing; "
                 "judge the share of runs that diverged instead"
             )
+        return self
 
     @property
     def sees(self) -> float:
@@ -80,7 +84,7 @@ def measure(estimand: str, samples: ArrayLike) -> Evidence:
     else:
         found = (mean_interval if estimand == "mean" else median_interval)(x)
     value, low, high = found[:3]
-    return Evidence(estimand, value, low, high, len(x))
+    return Evidence(estimand, value, low, high, len(x)).checked()
 
 
 def with_test_images(samples: ArrayLike, accuracies: Sequence[ArrayLike], images: int) -> Evidence:

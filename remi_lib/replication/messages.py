@@ -39,7 +39,7 @@ class Status(StrEnum):
 # What a stand-in is said to do: it reproduces nothing.
 SHOWN: dict[str, str] = {
     Status.REPRODUCED: "shows there",
-    Status.CONDITION: "shows there, with a condition",
+    Status.CONDITION: "shows there, but: ",
     Status.NOT_REPRODUCED: "does not show there",
 }
 
@@ -180,8 +180,9 @@ def table(ledger: pd.DataFrame, rows: Sequence[Message] | None = None) -> pd.Dat
             "decided by": setting or "",
         }
         for name in SETTINGS:
-            words = said(in_setting(message, ledger, name), ledger)
-            row[name] = SHOWN.get(words, words) if name == "stand-in" else words
+            seen = in_setting(message, ledger, name)
+            words = said(seen, ledger)
+            row[name] = SHOWN.get(words, words) + seen.condition if name == "stand-in" else words
         found.append(row)
     return pd.DataFrame(found)
 

@@ -42,9 +42,9 @@ def test_what_cannot_be_estimated_is_refused(estimand, samples, message):
 
 def test_an_interval_from_minus_to_plus_infinity_is_refused():
     with pytest.raises(ValueError, match="tells nothing"):
-        Evidence("median", 1.0, -math.inf, math.inf)
+        Evidence("median", 1.0, -math.inf, math.inf).checked()
     with pytest.raises(ValueError, match="tells nothing"):
-        Evidence("median", math.inf, math.inf, math.inf)
+        Evidence("median", math.inf, math.inf, math.inf).checked()
     assert Evidence("median", 1.0, 0.5, math.inf).sees == math.inf
     with pytest.raises(ValueError, match="'mode' is none of"):
         Evidence("mode", 1.0, 0.5, 2.0)
