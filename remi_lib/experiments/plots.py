@@ -52,13 +52,15 @@ def colour(loss: str) -> str:
 def panels(
     count: int, columns: int | None = None, height: float = 2.4, **options
 ) -> tuple[Figure, list[Axes]]:
-    """A page-wide row (or grid) of axes."""
-    columns = columns or count
+    """``count`` axes in a page-wide row, or in a grid of at most ``columns`` columns."""
+    columns = min(columns or count, count)
     rows = -(-count // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(WIDTH, height * rows), squeeze=False, **options
     )
-    return figure, list(axes.flat)
+    for spare in axes.flat[count:]:
+        spare.remove()
+    return figure, list(axes.flat[:count])
 
 
 def lines(
