@@ -73,7 +73,7 @@ $(OUT)/10_findings.ipynb: $(STORIES:%=$(OUT)/%.ipynb) $(OUT)/05_lambda_sweep.ipy
 ifeq ($(PROFILE),overnight)
 .PHONY: long-runs
 long-runs: | $(STAMP)
-	@$(PY) -m remi_lib.experiments.overnight run
+	@$(PY) -m remi_lib.experiments.overnight run --rebuild
 $(DONE): | long-runs
 endif
 

@@ -3,7 +3,8 @@
 python -m remi_lib.experiments.overnight COMMAND, where the command is
 
 status    what is done, running and missing, by which commit, and how long the rest takes
-run       compute what is missing, the most informative first; stop it and start it at will
+run       compute what is missing, the most informative first; stop it and start it at will;
+          what an earlier sitting has committed is not missing, unless --rebuild asks for it
 tables    what is done -> figures/overnight; rows of earlier sittings stay
 
 Notebook 6 of the profile finds Fig 7's cells in the cache.  ``run`` is one process on one thread;
@@ -232,6 +233,13 @@ def staircase_tables(p: dict[str, Any]) -> dict[str, pd.DataFrame]:
     return found
 
 
+def publish_records() -> None:
+    """What computed each cell, so that the next machine neither repeats nor mistakes it."""
+    found = cells.merged(former("cells"), cells.records(plan()), ["kind", "config"])
+    if len(found):
+        publish("cells", PROFILE, found.sort_values(["kind", "cell"]))
+
+
 def publish_controls(rows: pd.DataFrame) -> None:
     studies = set(rows["study"])
     figure = control_figures.draw_grid(rows) if "grid" in studies else None
@@ -262,9 +270,10 @@ def tables() -> None:
     """Publish what is done; the controls' verdicts once all their cells are."""
     use_style()
     p, rows = parameters(), control_tables()
+    publish_records()
     if rows is not None:
         publish_controls(rows)
-        if all(cells.folder_of(cell) for cell in control_cells()):
+        if "missing" not in {cells.state_of(c, former("cells")) for c in control_cells()}:
             # From the table as it is published, so that anyone can judge it again.
             judge(pd.read_csv(figures_dir(PROFILE) / "controls.csv"), PROFILE).save()
     found = staircase_tables(p)
@@ -280,13 +289,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("command", choices=["status", "run", "tables"])
     parser.add_argument("--again", action="store_true", help="also what other code computed")
+    parser.add_argument("--rebuild", action="store_true", help="also what is committed")
     options = parser.parse_args(arguments)
     cells.one_thread()
+    committed = None if options.rebuild else former("cells")
     if options.command == "status":
-        print(cells.status(plan()).to_string(index=False))
-        print(cells.left(plan()))
+        print(cells.status(plan(), committed).to_string(index=False))
+        print(cells.left(plan(), committed))
     elif options.command == "run":
-        cells.finish(plan(), options.again)
+        cells.finish(plan(), options.again, committed)
     else:
         tables()
     return 0

@@ -4,10 +4,15 @@ A cell is a computation that fills one folder of the cache.  The cache is keyed 
 edit would make a night of results look undone; a cell is therefore looked for by its
 configuration alone, and its record says which commit computed it.  ``status`` shows when that is
 not today's code; nothing is thrown away or recomputed without being asked for.
+
+A machine may not last; what is committed does.  The records of finished cells are a table that is
+committed beside their rows (:func:`records`), and a cell that is in it is not computed again on a
+machine that has an empty cache.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -49,6 +54,11 @@ class Cell:
         """Where it is written what computed the cell."""
         return cache_dir() / "cells" / f"{self.kind}-{self.name.replace(' ', '_')}.json"
 
+    @property
+    def digest(self) -> str:
+        """Of the configuration: a committed row counts for this very configuration only."""
+        return hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:12]
+
 
 def folder_of(cell: Cell) -> Path | None:
     """The folder that holds the cell's result, whatever code computed it; None if there is none."""
@@ -69,9 +79,12 @@ def tables_of(cell: Cell) -> Tables | None:
     return None if folder is None else read_tables(folder)
 
 
-def finish(cells: Sequence[Cell], again: bool = False) -> None:
+def finish(
+    cells: Sequence[Cell], again: bool = False, committed: pd.DataFrame | None = None
+) -> None:
     """Compute what is missing, in the order given; ``again``: what older code computed, too.
 
+    ``committed``: a table of :func:`records`; its cells are not missing.
     Another process may do the same meanwhile: a cell that one of them is at, the other leaves.
     """
     for cell in cells:
@@ -79,9 +92,9 @@ def finish(cells: Sequence[Cell], again: bool = False) -> None:
         cell.record.parent.mkdir(parents=True, exist_ok=True)
         try:
             with held.acquire(timeout=0):
-                state = state_of(cell, running=False)
+                state = state_of(cell, committed, running=False)
                 if state == "missing" or (again and state == "done by other code"):
-                    say(f"{cell.kind} {cell.name}: {left(cells)}")
+                    say(f"{cell.kind} {cell.name}: {left(cells, committed)}")
                     started = time.time()
                     cell.compute()
                     write_json(provenance(cell, time.time() - started), cell.record)
@@ -96,6 +109,7 @@ def provenance(cell: Cell, seconds: float | None = None) -> Record:
     return {
         "kind": cell.kind,
         "cell": cell.name,
+        "config": cell.digest,
         "commit": commit(),
         "code": code_digest(cell.module)[:12],
         "torch": torch.__version__.split("+")[0],
@@ -129,12 +143,34 @@ def record_of(cell: Cell) -> Record:
         return {}
 
 
-def state_of(cell: Cell, running: bool = True) -> str:
-    """ "done", "done by other code", "running" or "missing"."""
+def records(cells: Sequence[Cell]) -> pd.DataFrame:
+    """What computed each cell that is done on this machine; a row a cell, no clock readings."""
+    done = [record_of(cell) for cell in cells if folder_of(cell) is not None]
+    return pd.DataFrame([record for record in done if record], columns=RECORDED)
+
+
+RECORDED = ["kind", "cell", "config", "commit", "code", "torch", "cpu", "cost"]
+
+
+def _committed(cell: Cell, table: pd.DataFrame | None) -> Record:
+    """The cell's row in a table of :func:`records`; empty if it has none."""
+    if table is None:
+        return {}
+    own = table[(table["kind"] == cell.kind) & (table["config"] == cell.digest)]
+    return {} if own.empty else own.iloc[0].to_dict()
+
+
+def state_of(cell: Cell, committed: pd.DataFrame | None = None, running: bool = True) -> str:
+    """ "done", "done by other code", "committed", "running" or "missing".
+
+    "committed": its rows are in the committed tables, its result is not on this machine.
+    """
     if folder_of(cell) is not None:
         known = record_of(cell).get("code")
         same = known in (None, code_digest(cell.module)[:12])
         return "done" if same else "done by other code"
+    if _committed(cell, committed):
+        return "committed"
     return "running" if running and _held(cell) else "missing"
 
 
@@ -150,19 +186,20 @@ def _held(cell: Cell) -> bool:
         return True
 
 
-def status(cells: Sequence[Cell]) -> pd.DataFrame:
+def status(cells: Sequence[Cell], committed: pd.DataFrame | None = None) -> pd.DataFrame:
     """A row per cell: kind, cell, state, the commit that computed it, seconds (measured or due)."""
     pace = _pace(cells)
     rows = []
     for cell in cells:
-        state, record = state_of(cell), record_of(cell)
-        seconds = record.get("seconds") if state.startswith("done") else cell.cost * pace[cell.kind]
+        state, record = state_of(cell, committed), record_of(cell) or _committed(cell, committed)
+        due = state in ("missing", "running")
+        seconds = cell.cost * pace[cell.kind] if due else record.get("seconds")
         rows.append([cell.kind, cell.name, state, record.get("commit", ""), seconds])
     return pd.DataFrame(rows, columns=["kind", "cell", "state", "commit", "seconds"])
 
 
 def _pace(cells: Sequence[Cell]) -> dict[str, float]:
-    """Seconds per unit of cost of each kind, of what has been measured; NaN if nothing was."""
+    """Seconds per unit of cost of each kind, of what this machine did; NaN if it did nothing."""
     pace: dict[str, float] = {}
     for kind in {cell.kind for cell in cells}:
         known = [r for c in cells if c.kind == kind and (r := record_of(c)).get("seconds")]
@@ -171,10 +208,10 @@ def _pace(cells: Sequence[Cell]) -> dict[str, float]:
     return pace
 
 
-def left(cells: Sequence[Cell]) -> str:
+def left(cells: Sequence[Cell], committed: pd.DataFrame | None = None) -> str:
     """How much is left, in words: "3 of 40 cells done, 1.6 hours left on one core"."""
-    table = status(cells)
-    done = table["state"].str.startswith("done")
+    table = status(cells, committed)
+    done = ~table["state"].isin(["missing", "running"])
     due = table.loc[~done, "seconds"]
     hours = f"{due.sum() / 3600:.1f} hours left on one core"
     if due.isna().any():

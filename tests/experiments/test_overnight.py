@@ -125,3 +125,30 @@ def test_the_profile_has_the_papers_size():
 def test_parameter_files_fit(path):
     values = check(project_root() / "notebooks" / f"{path.stem}.ipynb", path, RULES)
     assert values["profile"] == "overnight"
+
+
+def test_what_an_earlier_sitting_committed_is_not_computed_again(monkeypatch):
+    plan = [c for c in overnight.plan() if c.kind != "controls"]
+    monkeypatch.setattr(overnight, "plan", lambda: plan[:3])
+    cells.finish(plan[:2])
+    overnight.tables()
+    committed = pd.read_csv(figures_dir("overnight") / "cells.csv")
+    assert list(committed["cell"]) == ["mine seed 0", "nwj seed 0"]
+    monkeypatch.setenv("REMI_CACHE", str(figures_dir("overnight").parent / "another machine"))
+    assert list(cells.status(plan[:3], committed)["state"]) == ["committed"] * 2 + ["missing"]
+    assert cells.left(plan[:3], committed).startswith("2 of 3 cells done")
+    overnight.main(["run"])
+    assert [cells.folder_of(cell) is not None for cell in plan[:3]] == [False, False, True]
+    overnight.tables()
+    both = pd.read_csv(figures_dir("overnight") / "cells.csv")
+    assert sorted(both["cell"]) == ["infonce seed 0", "mine seed 0", "nwj seed 0"]
+    overnight.main(["run", "--rebuild"])
+    assert all(cells.folder_of(cell) is not None for cell in plan[:3])
+
+
+def test_a_committed_cell_of_another_configuration_is_missing():
+    cell = next(overnight.staircase_cells(TINY))
+    cells.finish([cell])
+    committed = cells.records([cell])
+    other = next(overnight.staircase_cells({**TINY, "lr": 0.001}))
+    assert cells.state_of(other, committed) == "missing"
