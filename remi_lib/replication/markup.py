@@ -151,16 +151,6 @@ def title_and_message(body: str, name: str) -> tuple[str, str]:
     return title, " ".join(p.decode_contents().strip() for p in quotation.find_all("p"))
 
 
-def stable_ids(html: str) -> str:
-    """pandas draws the ids of styled tables at random; here they are counted."""
-    numbers: dict[str, str] = {}
-
-    def count(match: re.Match) -> str:
-        return numbers.setdefault(match[0], f"T_{len(numbers) + 1}")
-
-    return re.sub(r"\bT_[0-9a-f]{5,32}(?![0-9a-f])", count, html)
-
-
 _LINK = re.compile(r'href="([^"/:#]+)\.ipynb(#[^"]*)?"')
 
 

@@ -6,6 +6,7 @@ import builtins
 import json
 import os
 import platform
+import re
 import sys
 import tempfile
 import threading
@@ -136,7 +137,8 @@ def _shown_progress() -> Iterator[None]:
 def cleaned(notebook: dict[str, Any]) -> dict[str, Any]:
     """A notebook without what papermill and editors add; ids, tags, outputs and counts stay.
 
-    A cell tagged ``clock`` shows times, which no run repeats: its outputs go.
+    A cell tagged ``clock`` shows times, which no run repeats: its outputs go, as do the random ids
+    of styled tables and the addresses of objects.  The same results are the same file.
     """
     cells = notebook["cells"]
     kept = [c for c in cells if "injected-parameters" not in c["metadata"].get("tags", [])]
@@ -152,7 +154,18 @@ def cleaned(notebook: dict[str, Any]) -> dict[str, Any]:
         cell["metadata"] = {"tags": t} if (t := cell["metadata"].get("tags")) else {}
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
-    return {**notebook, "cells": kept, "metadata": metadata}
+    text = re.sub(r" at 0x[0-9a-f]+>", ">", stable_ids(json.dumps(kept)))
+    return {**notebook, "cells": json.loads(text), "metadata": metadata}
+
+
+def stable_ids(html: str) -> str:
+    """pandas draws the ids of styled tables at random; here they are counted."""
+    numbers: dict[str, str] = {}
+
+    def count(match: re.Match) -> str:
+        return numbers.setdefault(match[0], f"T_{len(numbers) + 1}")
+
+    return re.sub(r"\bT_[0-9a-f]{5,32}(?![0-9a-f])", count, html)
 
 
 def refresh(profile: str = "cpu") -> list[Path]:

@@ -36,9 +36,9 @@ from remi_lib.replication.markup import (
     linked,
     markdown,
     png_size,
-    stable_ids,
     title_and_message,
 )
+from remi_lib.replication.notebooks import stable_ids
 from remi_lib.replication.scoreboard import kind
 from remi_lib.replication.store import replace_folder
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from remi_lib.experiments import __main__ as command
@@ -241,3 +242,20 @@ def test_import_needs_neither_torchvision_nor_the_notebook_stack():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_same_results_are_the_same_notebook():
+    """pandas draws a styled table's ids at random, and an object's text has its address."""
+    frame = pd.DataFrame({"a": [1.0]})
+
+    def notebook() -> dict:
+        texts = [frame.style.to_html(), frame.style.to_html(), repr(frame.style)]
+        data = [{"output_type": "display_data", "data": {"text/html": t}} for t in texts]
+        return {"cells": [{"cell_type": "code", "metadata": {}, "outputs": data, "source": ""}]}
+
+    once, again = notebook(), notebook()
+    assert once != again
+    assert notebooks.cleaned(once) == notebooks.cleaned(again)
+    same = notebooks.cleaned(once)["cells"][0]["outputs"]
+    assert ['id="T_1' in o["data"]["text/html"] for o in same] == [True, False, False]
+    assert ['id="T_2' in o["data"]["text/html"] for o in same] == [False, True, False]
