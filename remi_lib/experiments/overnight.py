@@ -20,6 +20,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import yaml
@@ -33,10 +34,13 @@ from remi_lib.experiments import (
     staircase_oracle,
 )
 from remi_lib.experiments.plots import use_style
+from remi_lib.experiments.verdicts import gaussian_staircase as fig7
 from remi_lib.experiments.verdicts.one_hot_controls import judge
+from remi_lib.losses import LOSSES
 from remi_lib.paths import figures_dir, project_root
 from remi_lib.replication import cells
 from remi_lib.replication.cells import Cell
+from remi_lib.replication.claims import Ledger
 from remi_lib.replication.store import publish
 from remi_lib.tasks import Member, StaircaseTask, grid, member_config
 from remi_lib.training import divergence, settings_of
@@ -52,6 +56,13 @@ RIVALS = (
     ("flo",),
 )
 THIN = 50  # every so many steps of a curve are committed
+# The staircase's artifacts, and what tells a row of each from the others.
+FIG7 = {
+    "fig7": ["kind", "loss", "seed", "true_mi"],
+    "fig7_js": ["loss", "reading", "seed", "true_mi"],
+    "fig7_curves": ["loss", "seed", "step"],
+    "fig7_runs": ["loss", "seed"],
+}
 FROZEN = 1e-5  # nats over which a frozen member's estimate moves in its last window, as in Table 2
 
 
@@ -132,9 +143,12 @@ def oracle_cells(p: dict[str, Any]) -> Iterator[Cell]:
 def plan() -> list[Cell]:
     """Every cell of the profile, the most informative first: one seed of all before the next."""
     p = parameters()
-    staircase = [*staircase_cells(p), *oracle_cells(p), *rival_cells(p)]
-    by_seed = sorted(staircase, key=lambda cell: int(cell.name.split()[-1]))  # stable
-    return [*control_cells(), *by_seed]
+    decisive = [*staircase_cells(p), *oracle_cells(p)]
+    by_seed = [
+        sorted(some, key=lambda cell: int(cell.name.split()[-1]))  # stable
+        for some in (decisive, rival_cells(p))
+    ]
+    return [*control_cells(), *by_seed[0], *by_seed[1]]
 
 
 def history(cell: Cell) -> pd.DataFrame | None:
@@ -202,10 +216,10 @@ def control_tables() -> pd.DataFrame | None:
 def staircase_tables(p: dict[str, Any]) -> dict[str, pd.DataFrame]:
     """Errors, thinned curves and outcomes of the finished cells, and of those of earlier sittings.
 
-    By artifact: "fig7" (a row per kind, loss, seed and level), "fig7_curves", "fig7_runs".
+    By artifact, see :data:`FIG7`.
     """
     task = task_of(p)
-    parts: dict[str, list[pd.DataFrame]] = {"fig7": [], "fig7_curves": [], "fig7_runs": []}
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in FIG7}
     for kind, todo in (
         ("learned", staircase_cells(p)),
         ("rival", rival_cells(p)),
@@ -217,16 +231,19 @@ def staircase_tables(p: dict[str, Any]) -> dict[str, pd.DataFrame]:
                 continue
             by_level = gaussian_staircase.errors(terms, task, ["loss"])
             parts["fig7"].append(by_level.assign(kind=kind))
+            if kind == "learned" and "js" in set(terms["loss"]):
+                readings = gaussian_staircase.js_readings(terms)
+                own = gaussian_staircase.errors(readings, task, ["loss", "reading"])
+                parts["fig7_js"].append(own)
             if kind != "oracle":
                 drawn = gaussian_staircase.smoothed(terms, p["span"])
                 thin = drawn.loc[drawn["step"] % THIN == 0, ["loss", "seed", "step", "mi", "ema"]]
                 parts["fig7_curves"].append(thin)
                 by = {k: cells.record_of(cell).get(k, "") for k in ("commit", "torch", "cpu")}
                 parts["fig7_runs"].append(outcome(terms, task.steps).assign(**by))
-    keys = {"fig7": ["kind", "loss", "seed", "true_mi"], "fig7_curves": ["loss", "seed", "step"]}
     found = {}
     for name, fresh in parts.items():
-        before, own = former(name), keys.get(name, ["loss", "seed"])
+        before, own = former(name), FIG7[name]
         rows = cells.merged(before, pd.concat(fresh), own) if fresh else before
         if rows is not None:
             found[name] = rows.sort_values(own)
@@ -262,8 +279,36 @@ def publish_staircase(found: dict[str, pd.DataFrame], p: dict[str, Any]) -> None
     publish("fig7", PROFILE, errors, climb)
     exact = errors[errors["kind"] == "oracle"]
     publish("fig7_oracle", PROFILE, exact, gaussian_staircase.level_errors(errors))
-    for name in ("fig7_curves", "fig7_runs"):
-        publish(name, PROFILE, found[name])
+    for name in ("fig7_js", "fig7_curves", "fig7_runs"):
+        if name in found:
+            publish(name, PROFILE, found[name])
+
+
+def judge_staircase(p: dict[str, Any]) -> None:
+    """Judge what two or more seeds have said, from the tables as they are published."""
+    ledger = Ledger("06_gaussian_staircase", PROFILE, [p["dataset"]])
+    rows = former("fig7")
+    assert rows is not None
+    complete = _seeds_of_all(rows[rows["kind"] == "learned"], LOSSES)
+    complete &= _seeds_of_all(rows[rows["kind"] == "oracle"], LOSSES)
+    rows = rows[rows["seed"].isin(complete) | (rows["kind"] == "rival")]
+    learned, oracle, rival = (rows[rows["kind"] == k] for k in ("learned", "oracle", "rival"))
+    if len(complete) > 1:
+        fig7.judge_twelve(ledger, p["dataset"], learned, oracle, p["batch"])
+        readings = former("fig7_js")
+        if readings is not None and complete <= set(readings["seed"]):
+            fig7.judge_js(ledger, p["dataset"], readings)
+    clipped = rival[(rival["loss"] == "nwj_clipped") & rival["seed"].isin(complete)]
+    if clipped["seed"].nunique() > 1:
+        fig7.judge_clip_alone(ledger, p["dataset"], learned, clipped)
+    if ledger.entries:
+        ledger.save(complete=False)
+
+
+def _seeds_of_all(rows: pd.DataFrame, losses: Sequence[str]) -> set[int]:
+    """The seeds at which every one of the losses has run."""
+    count = rows[rows["loss"].isin(losses)].groupby("seed")["loss"].nunique()
+    return set(count.index[count == len(losses)])
 
 
 def tables() -> None:
@@ -279,6 +324,8 @@ def tables() -> None:
     found = staircase_tables(p)
     if "fig7_curves" in found:
         publish_staircase(found, p)
+        judge_staircase(p)
+    plt.close("all")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

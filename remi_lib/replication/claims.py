@@ -157,13 +157,14 @@ class Ledger:
             }
         )
 
-    def save(self) -> Styler:
+    def save(self, complete: bool = True) -> Styler:
         """Write ``claims/<notebook>.json`` and return the verdicts as a table for display.
 
-        Raises ValueError if a claim that is due was left unjudged.
+        Raises ValueError if a claim that is due was left unjudged, unless the evidence is said not
+        to be ``complete``: long runs are judged as far as they have come, the rest is "not run".
         """
         unjudged = [claim for claim in self.due() if claim not in self.entries]
-        if unjudged:
+        if unjudged and complete:
             raise ValueError(f"ledger {self.notebook}: unjudged claims {unjudged}")
         path = figures_dir(self.profile) / "claims" / f"{self.notebook}.json"
         write_json(list(self.entries.values()), path)

@@ -1,5 +1,7 @@
 """The overnight profile on a tiny subset: cells, tables, and what a later sitting keeps."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,8 +15,9 @@ from remi_lib.replication.parameters import check
 from remi_lib.tasks import grid
 
 TINY = {
-    "levels": [1.0, 2.0], "each": 10, "dim": 4, "width": 8, "init_std": 0.1, "batch": 8,
-    "lr": 0.002, "weight": 1.0, "tau": 10.0, "seeds": 2, "span": 5, "device": "auto",
+    "dataset": "staircase", "levels": [1.0, 2.0], "each": 10, "dim": 4, "width": 8,
+    "init_std": 0.1, "batch": 8, "lr": 0.002, "weight": 1.0, "tau": 10.0,
+    "seeds": 2, "span": 5, "device": "auto",
 }  # fmt: skip
 
 
@@ -33,8 +36,9 @@ def folders(tmp_path, monkeypatch):
 def test_the_plan_is_every_cell_once_and_one_seed_before_the_next():
     plan = overnight.plan()
     assert len({(c.kind, c.name) for c in plan}) == len(plan) == 16 + 2 * 13
-    seeds = [c.name.split()[-1] for c in plan if c.kind.startswith("fig7")]
-    assert seeds == sorted(seeds)
+    for kinds in (("fig7", "fig7-exact"), ("fig7-rivals",)):
+        seeds = [c.name.split()[-1] for c in plan if c.kind in kinds]
+        assert seeds == sorted(seeds)
 
 
 def test_notebook_06_finds_the_cells_in_the_cache(capsys):
@@ -125,6 +129,28 @@ def test_the_profile_has_the_papers_size():
 def test_parameter_files_fit(path):
     values = check(project_root() / "notebooks" / f"{path.stem}.ipynb", path, RULES)
     assert values["profile"] == "overnight"
+
+
+def test_the_staircase_is_judged_as_far_as_its_seeds_are_complete():
+    verdicts = figures_dir("overnight") / "claims" / "06_gaussian_staircase.json"
+
+    def judged() -> set[str]:
+        overnight.tables()
+        if not verdicts.exists():
+            return set()
+        return {entry["id"].split("@")[0] for entry in json.loads(verdicts.read_text())}
+
+    main = [*overnight.staircase_cells(TINY), *overnight.oracle_cells(TINY)]
+    cells.finish(main[:6] + main[12:13])
+    assert not judged()  # one seed has no interval
+    cells.finish(main[:-2])
+    assert not judged()  # the exact critic of the second seed is missing
+    cells.finish(main)
+    assert {"fig7.rmse", "fig7.sd", "fig7.js.same-reading"} <= judged()
+    assert "fig7.clip-alone" not in judged()
+    cells.finish([c for c in overnight.rival_cells(TINY) if c.name.startswith("nwj clipped")])
+    assert "fig7.clip-alone" in judged()
+    assert "fig7.cubic" not in judged()
 
 
 def test_what_an_earlier_sitting_committed_is_not_computed_again(monkeypatch):

@@ -348,7 +348,7 @@ def judged(learned: pd.DataFrame) -> dict[str, dict]:
     extra = pd.DataFrame({"name": "NWJ, clipped", "seed": [0, 1], "true_mi": 10.0, "rmse": 1.75})
     exact = errors_table(nwj=4.0, remine=0.25)
     ledger = Ledger("06_gaussian_staircase", "cpu", ["staircase_small"])
-    errors_of = {"learned": learned, "oracle": exact, "js": readings, "extra": extra}
+    errors_of = {"learned": learned, "oracle": exact, "js": readings, "clipped": extra}
     bent = errors_table(smile=2.0)
     judge(ledger, "staircase_small", {**errors_of, "bent": bent}, batch=10_000)
     assert set(ledger.due()) == set(ledger.entries)

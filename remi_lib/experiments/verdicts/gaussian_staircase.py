@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -41,24 +41,35 @@ def judge(
 ) -> None:
     """Judge every claim of notebook 6 that is due, for the staircase named ``dataset``.
 
-    ``errors_of``: "learned" and "oracle" (the twelve), "js" (with ``reading``), "extra" (with
-    ``name``) and "bent" (the transformed task), each as
+    ``errors_of``: "learned" and "oracle" (the twelve), "js" (with ``reading``), "clipped" (NWJ that
+    is only clipped) and "bent" (the transformed task), each as
     :func:`~remi_lib.experiments.gaussian_staircase.errors` gives it.
     """
-    learned, oracle, bent = (errors_of[key] for key in ("learned", "oracle", "bent"))
+    learned = errors_of["learned"]
+    judge_twelve(ledger, dataset, learned, errors_of["oracle"], batch)
+    say = sayer(ledger, dataset)
+    cubic = gains(errors_of["bent"], FAMILIES[:4], "rmse")
+    say("fig7.cubic", cubic.mean(axis=1), columns_of(cubic))
+    judge_js(ledger, dataset, errors_of["js"])
+    judge_clip_alone(ledger, dataset, learned, errors_of["clipped"])
+
+
+def gains(errors: pd.DataFrame, families: Sequence[str], quantity: str) -> pd.DataFrame:
+    """:func:`ratios` of originals and regularised forms: a row per seed, a column per family."""
+    return pd.DataFrame({f: ratios(errors, f, "re" + f, quantity) for f in families})
+
+
+def judge_twelve(
+    ledger: Ledger, dataset: str, learned: pd.DataFrame, oracle: pd.DataFrame, batch: int
+) -> None:
+    """Judge what the paper's twelve losses, and the exact critic on their batches, decide."""
     top = learned["true_mi"].max()
     at_top, exact_top = (t[t["true_mi"] == top] for t in (learned, oracle))
     say = sayer(ledger, dataset)
-
-    def over(table: pd.DataFrame, families: tuple[str, ...], quantity: str) -> pd.DataFrame:
-        return pd.DataFrame({f: ratios(table, f, "re" + f, quantity) for f in families})
-
-    gain = over(learned, (*FAMILIES, EXCEPTION), "rmse")
+    gain = gains(learned, (*FAMILIES, EXCEPTION), "rmse")
     say("fig7.rmse", gain[list(FAMILIES)].mean(axis=1), columns_of(gain))
-    steadier = over(at_top, (*FAMILIES, EXCEPTION), "sd")
+    steadier = gains(at_top, (*FAMILIES, EXCEPTION), "sd")
     say("fig7.sd", steadier[list(FAMILIES)].mean(axis=1), columns_of(steadier))
-    cubic = over(bent, FAMILIES[:4], "rmse")
-    say("fig7.cubic", cubic.mean(axis=1), columns_of(cubic))
 
     def of(table: pd.DataFrame, loss: str, quantity: str) -> pd.Series:
         return table[table["loss"] == loss].set_index("seed")[quantity]
@@ -69,12 +80,21 @@ def judge(
     say("fig7.infonce-saturates", (of(at_top, "infonce", "bias") + top) / math.log(batch))
     gap = of(at_top, "remine", "bias") - of(exact_top, "remine", "bias")
     say("fig7.remine-gap-is-the-trainings", gap.dropna())
-    readings = errors_of["js"]
+
+
+def judge_js(ledger: Ledger, dataset: str, readings: pd.DataFrame) -> None:
+    """Judge the ways to read JS and ReJS."""
+    say = sayer(ledger, dataset)
     shifted = readings[readings["reading"] == READINGS["shifted"]]
     say("fig7.js.same-reading", ratios(shifted, "js", "rejs"))
     raw = readings[(readings["reading"] == READINGS["raw"]) & (readings["loss"] == "js")]
     say("fig7.js.raw-curve-is-negative", exact((raw["bias"] + raw["true_mi"]).max()))
-    clipped = errors_of["extra"].query("name == 'NWJ, clipped'").assign(loss="clipped")
-    both = pd.concat([clipped, learned[learned["loss"] == "renwj"]])
+
+
+def judge_clip_alone(
+    ledger: Ledger, dataset: str, learned: pd.DataFrame, clipped: pd.DataFrame
+) -> None:
+    """Judge clip-only NWJ beside ReNWJ, on the seeds of the former."""
+    both = pd.concat([clipped.assign(loss="clipped"), learned[learned["loss"] == "renwj"]])
     both = both[both["seed"].isin(clipped["seed"])]
-    say("fig7.clip-alone", ratios(both, "clipped", "renwj"))
+    sayer(ledger, dataset)("fig7.clip-alone", ratios(both, "clipped", "renwj"))
