@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,11 @@ def own_folders(tmp_path, monkeypatch) -> None:
         monkeypatch.setenv(variable, str(tmp_path / folder))
     for variable in ("REMI_REFERENCE", "REMI_PROGRESS", "ENGINE"):
         monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def no_figure_stays_open():
+    """Figures that a test leaves open would add up to a warning in a later one."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")

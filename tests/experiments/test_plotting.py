@@ -85,7 +85,8 @@ def test_use_style_sets_what_a_print_needs():
 def test_panels_fill_a_page_row_by_row(count, columns, rows):
     figure, axes = plots.panels(count, columns, height=2.0)
     assert isinstance(figure, Figure)
-    assert len(axes) == rows * (columns or count)
+    assert axes == figure.axes
+    assert len(axes) == count
     assert figure.get_size_inches().tolist() == pytest.approx([plots.WIDTH, 2.0 * rows])
 
 
