@@ -140,14 +140,6 @@ def failed(runs: pd.DataFrame) -> pd.Series:
     return runs["diverged_step"].notna() | runs["frozen"]
 
 
-def shifted_js(results: Results) -> pd.Series:
-    """The MI of each JS and ReJS run read at T + 1 (macro-average, nats), by run number."""
-    batches = results.batches[results.batches["loss"].isin(["js", "rejs"])]
-    batches = batches[(batches["split"] == "train") & (batches["pairs"] > 0)]
-    reading = batches["joint"] + 1 - np.exp(batches["log_partition"])
-    return reading.groupby(batches["run"]).mean()
-
-
 def mi_error(runs: pd.DataFrame) -> pd.Series:
     """|MI - H(Y)| of each run in nats; infinite for a run that diverged."""
     entropy = runs["dataset"].map(lambda name: load_images(name).entropy)

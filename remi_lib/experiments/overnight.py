@@ -290,11 +290,10 @@ def judge_staircase(p: dict[str, Any]) -> None:
     rows = former("fig7")
     assert rows is not None
     complete = _seeds_of_all(rows[rows["kind"] == "learned"], LOSSES)
-    complete &= _seeds_of_all(rows[rows["kind"] == "oracle"], LOSSES)
     rows = rows[rows["seed"].isin(complete) | (rows["kind"] == "rival")]
-    learned, oracle, rival = (rows[rows["kind"] == k] for k in ("learned", "oracle", "rival"))
+    learned, rival = (rows[rows["kind"] == k] for k in ("learned", "rival"))
     if len(complete) > 1:
-        fig7.judge_twelve(ledger, p["dataset"], learned, oracle, p["batch"])
+        fig7.judge_twelve(ledger, p["dataset"], learned)
         readings = former("fig7_js")
         if readings is not None and complete <= set(readings["seed"]):
             fig7.judge_js(ledger, p["dataset"], readings)

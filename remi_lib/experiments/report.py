@@ -25,32 +25,42 @@ from remi_lib.replication.scoreboard import (
 
 
 def messages_figure(messages: pd.DataFrame) -> Figure:
-    """The messages as rows: status in its colour, then what each setting's evidence says.
+    """The messages as rows: status in its colour with its condition, then the evidence by setting.
 
-    ``messages``: :func:`remi_lib.replication.messages.table`.  A filled mark decided the status and
-    has its condition beside it; an open one decides nothing, and a stand-in is grey.
+    ``messages``: :func:`remi_lib.replication.messages.table`.  A filled mark decided the status; an
+    open one decides nothing, and a stand-in is grey.
     """
     figure, (ax,) = plots.panels(1, height=0.5 * len(messages) + 1.0)
-    columns = ["status", *SETTINGS]
-    at = dict(zip(columns, (0.0, 2.45, 4.85, 5.6), strict=True))
+    at = dict(zip(("status", *SETTINGS), (0.0, 3.2, 4.45, 6.1), strict=True))
     for y, row in enumerate(messages.to_dict("records")):
         hue = STATUS_COLOURS[Status(row["status"])]
         ax.text(-0.15, y, f"{row['id']}  {row['name']}", ha="right", va="center", fontsize=8)
-        ax.text(at["status"], y, row["status"], color=hue, va="center", fontsize=7, weight="bold")
+        below = "\n".join(textwrap.wrap(row["condition"], 56))
+        ax.text(
+            0,
+            y,
+            row["status"],
+            color=hue,
+            va="bottom" if below else "center",
+            fontsize=7,
+            weight="bold",
+        )
+        ax.text(0, y, below, color="0.25", va="top", fontsize=5.5, linespacing=1.1)
         for setting in SETTINGS:
             if not row[setting]:
                 continue
             decides = setting == row["decided by"]
             own = hue if decides else GREY
-            said = row["condition"] if decides else row[setting]
-            text = "\n".join(textwrap.wrap(said, 42 if decides else 30))
+            text = row[setting].partition("; but")[0].replace(", ", "\n")
             ax.plot(at[setting], y, "o", ms=5, mfc=own if decides else "none", mec=own)
-            ax.text(at[setting] + 0.1, y, text, color="0.25", va="center", fontsize=6)
+            ax.text(at[setting] + 0.12, y, text, color="0.25", va="center", fontsize=6)
     for column, heading in {"status": "", **HEADINGS}.items():
-        ax.text(at[column] - 0.05, -0.8, heading, fontsize=8, color="0.3")
-    legend = "filled: decided the status, with its condition; open: decides nothing"
-    ax.text(at["status"], len(messages) - 0.3, legend, fontsize=7, color="0.3")
-    ax.set(xlim=(-1.85, 7.4), ylim=(len(messages), -1.1))
+        ax.text(at[column] - 0.05, -0.8, heading, fontsize=7, color="0.3")
+    legend = (
+        "filled: decided the status; open: decides nothing. n: seeds, runs or samples of a claim"
+    )
+    ax.text(-1.8, len(messages) - 0.3, legend, fontsize=7, color="0.3")
+    ax.set(xlim=(-1.85, 7.3), ylim=(len(messages), -1.1))
     ax.axis("off")
     return figure
 

@@ -132,7 +132,7 @@ def markdown(ledger: pd.DataFrame) -> str:
         own = ledger[ledger["message"] == message.id]
         lines += [f'<a id="message-{message.id}"></a>', f"## {message.id} · {message.name}", ""]
         lines += [f"{message.message} ({message.source}.) Reproduced if: {message.rule}.", ""]
-        lines += _by_setting(own, message.id, message.decided_by)
+        lines += _by_setting(own, message.id, tuple(message.decided_by))
     rest = ledger[ledger["message"].isna()]
     for kind, label in (("control", "Checks of the paper's text"), ("own", "This library")):
         lines += [f"## {label}", "", *_rows(rest[rest["kind"] == kind], ())]

@@ -1,13 +1,13 @@
 """The messages of a paper, and whether each was reproduced: computed from claims, never typed.
 
-``data/messages.yaml`` names for each message the claims that decide it and the limits that make a
-condition of it.  The rule:
+``data/messages.yaml`` names for each message its parts, the claim that decides each of them, and
+the limits that make a condition of it.  The rule:
 
 1. A message is decided in the largest setting in which *all* its deciding claims were judged: the
    paper's, else a reduced one.  A stand-in decides nothing; without the other two the message is
    "not tested".
 2. There it is "not reproduced" if a deciding claim does not hold, "no power" if none fails and one
-   is not resolved, and "reproduced" if all hold.
+   is not resolved, and "reproduced" if all hold.  The parts that fail or are unresolved are named.
 3. It is "reproduced with a condition" where a limit shows in that setting or a larger one, or where
    it is reproduced on one data set of the setting and not on another.
 """
@@ -25,6 +25,8 @@ import yaml
 
 from remi_lib.replication.claims import CONFIRMED, FAILS, HOLDS, NOT_RUN, SETTINGS
 
+KEPT = (HOLDS, CONFIRMED)
+
 
 class Status(StrEnum):
     """What became of a message."""
@@ -34,14 +36,6 @@ class Status(StrEnum):
     NOT_REPRODUCED = "not reproduced"
     NO_POWER = "no power"
     NOT_TESTED = "not tested"
-
-
-# What a stand-in is said to do: it reproduces nothing.
-SHOWN: dict[str, str] = {
-    Status.REPRODUCED: "shows there",
-    Status.CONDITION: "shows there, but: ",
-    Status.NOT_REPRODUCED: "does not show there",
-}
 
 
 @dataclass(frozen=True)
@@ -58,15 +52,22 @@ class Limit:
 
 @dataclass(frozen=True)
 class Message:
-    """One message: the paper's sentence in short, its place, what decides and what limits it."""
+    """One message: the paper's sentence in short, its place, what decides and what limits it.
+
+    ``decided_by``: by deciding claim the part of the message that it decides.
+    """
 
     id: int
     name: str
     message: str
     source: str
-    rule: str
-    decided_by: tuple[str, ...]
+    decided_by: dict[str, str]
     limits: tuple[Limit, ...]
+
+    @property
+    def rule(self) -> str:
+        """What would reproduce it: every part."""
+        return "; ".join(self.decided_by.values())
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,6 @@ class Finding:
     status: Status
     condition: str = ""
     judged: tuple[str, ...] = ()  # ids of the deciding claims, with data set
-    missing: tuple[str, ...] = ()  # deciding claims without evidence in this setting
 
 
 @cache
@@ -88,7 +88,7 @@ def messages() -> tuple[Message, ...]:
     found = []
     for row in rows:
         limits = tuple(Limit(**limit) for limit in row.pop("limits", ()))
-        found.append(Message(**{**row, "decided_by": tuple(row["decided_by"]), "limits": limits}))
+        found.append(Message(**row, limits=limits))
     return tuple(found)
 
 
@@ -97,23 +97,22 @@ def in_setting(message: Message, ledger: pd.DataFrame, setting: str) -> Finding:
     own = ledger[(ledger["setting"] == setting) & (ledger["verdict"] != NOT_RUN)]
     base, dataset = _split(own["id"])
     deciding = base.isin(message.decided_by)
-    judged, missing = tuple(own["id"][deciding]), set(message.decided_by) - set(base)
-    if missing:
-        ordered = tuple(c for c in message.decided_by if c in missing)
-        return Finding(Status.NOT_TESTED, judged=judged, missing=ordered)
+    judged = tuple(own["id"][deciding])
     fixed = base.isin(set(base[deciding & (dataset == "")]))
     outcomes = {}
     for name in sorted(set(dataset[deciding]) - {""}) or [""]:
         chosen = deciding & ((dataset == name) | fixed)
         if set(base[chosen]) == set(message.decided_by):
             outcomes[name] = _outcome(own["verdict"][chosen])
-    if not outcomes:  # the deciding claims were never judged on one data set together
-        return Finding(Status.NOT_TESTED, judged=judged, missing=message.decided_by)
+    if not outcomes:  # the deciding claims were not all judged, or never on one data set together
+        return Finding(Status.NOT_TESTED, judged=judged)
     conditions = _split_outcomes(outcomes, own, dataset)
     status = next((s for s in Status if s in outcomes.values()), Status.NOT_TESTED)
     if status is Status.REPRODUCED:
         conditions += _limits(message, ledger, setting)
         status = Status.CONDITION if conditions else status
+    else:
+        conditions += _parts(message, own["verdict"][deciding], base[deciding], status)
     return Finding(status, "; ".join(conditions), judged)
 
 
@@ -127,7 +126,7 @@ def _outcome(verdicts: Iterable[str]) -> Status:
     verdicts = list(verdicts)
     if FAILS in verdicts:
         return Status.NOT_REPRODUCED
-    decided = all(v in (HOLDS, CONFIRMED) for v in verdicts)
+    decided = all(v in KEPT for v in verdicts)
     return Status.REPRODUCED if decided else Status.NO_POWER
 
 
@@ -141,6 +140,16 @@ def _split_outcomes(
     return [", ".join(f"{title[name]}: {status}" for name, status in outcomes.items())]
 
 
+def _parts(message: Message, verdicts: pd.Series, base: pd.Series, status: Status) -> list[str]:
+    """The parts that keep a message from being reproduced: those that fail, else the unresolved."""
+    failed = verdicts == FAILS if status is Status.NOT_REPRODUCED else ~verdicts.isin(KEPT)
+    parts = [part for claim, part in message.decided_by.items() if claim in set(base[failed])]
+    return [
+        f"{'does not hold' if status is Status.NOT_REPRODUCED else 'unresolved'}: {parts[0]}",
+        *parts[1:],
+    ]
+
+
 def _limits(message: Message, ledger: pd.DataFrame, setting: str) -> list[str]:
     """The conditions that show in this setting or a larger one."""
     order = list(SETTINGS)
@@ -150,7 +159,7 @@ def _limits(message: Message, ledger: pd.DataFrame, setting: str) -> list[str]:
     found = []
     for limit in message.limits:
         verdicts = seen["verdict"][base == limit.claim]
-        holds = verdicts.isin([HOLDS, CONFIRMED])
+        holds = verdicts.isin(KEPT)
         if (holds if limit.if_it == HOLDS else ~holds).any():
             found.append(limit.condition)
     return found
@@ -162,11 +171,11 @@ def decide(message: Message, ledger: pd.DataFrame) -> tuple[str | None, Finding]
         finding = in_setting(message, ledger, setting)
         if finding.status is not Status.NOT_TESTED:
             return setting, finding
-    return None, Finding(Status.NOT_TESTED, missing=message.decided_by)
+    return None, Finding(Status.NOT_TESTED)
 
 
 def table(ledger: pd.DataFrame, rows: Sequence[Message] | None = None) -> pd.DataFrame:
-    """A row per message: status, condition, and what each setting's evidence says."""
+    """A row per message: status, condition, and by setting the evidence that there is."""
     found = []
     for message in rows if rows is not None else messages():
         setting, finding = decide(message, ledger)
@@ -179,20 +188,35 @@ def table(ledger: pd.DataFrame, rows: Sequence[Message] | None = None) -> pd.Dat
             "condition": finding.condition,
             "decided by": setting or "",
         }
-        for name in SETTINGS:
-            seen = in_setting(message, ledger, name)
-            words = said(seen, ledger)
-            row[name] = SHOWN.get(words, words) + seen.condition if name == "stand-in" else words
-        found.append(row)
+        found.append(row | {name: evidence(message, ledger, name) for name in SETTINGS})
     return pd.DataFrame(found)
 
 
-def said(finding: Finding, ledger: pd.DataFrame) -> str:
-    """A setting's evidence in a few words, also where some of its claims are missing."""
-    if not finding.missing:
-        return str(finding.status)
-    rows = ledger[ledger["id"].isin(finding.judged)]
-    counted = rows["verdict"].value_counts()
-    total = len({name.partition("@")[0] for name in finding.judged}) + len(finding.missing)
-    words = ", ".join(f"{count} {verdict}" for verdict, count in counted.items())
-    return f"part: {words} (of {total} claims)" if words else ""
+def evidence(message: Message, ledger: pd.DataFrame, setting: str) -> str:
+    """A setting's evidence in a few words: "1 of 2 holds, 1 unresolved, n = 10"; "" without any.
+
+    How many deciding claims hold, fail, are unresolved and were not run, and on how many seeds,
+    runs or samples each rests.  Of a stand-in also the condition under which it shows there.
+    """
+    base, dataset = _split(ledger["id"])
+    chosen = (ledger["setting"] == setting) & (ledger["verdict"] != NOT_RUN)
+    own = ledger[chosen & base.isin(message.decided_by)]
+    if own.empty:
+        return ""
+    holds, fails = int(own["verdict"].isin(KEPT).sum()), int((own["verdict"] == FAILS).sum())
+    idle = len(set(message.decided_by) - set(base[own.index]))
+    counted = {"fail": fails, "unresolved": len(own) - holds - fails, "not run": idle}
+    words = [f"{holds} of {len(own) + idle} hold{'s' if holds == 1 else ''}"]
+    words += [
+        f"{count} {word}{'s' * (word == 'fail' and count == 1)}"
+        for word, count in counted.items()
+        if count
+    ]
+    sets = set(dataset[own.index]) - {""}
+    words += [f"{len(sets)} data sets"] if len(sets) > 1 else []
+    sizes = sorted({int(n) for n in own["n"].dropna()})
+    words += [f"n = {sizes[0]}" + (f"–{sizes[-1]}" if len(sizes) > 1 else "")] if sizes else []
+    words += ["calculated"] if own["n"].isna().any() else []
+    finding = in_setting(message, ledger, setting)
+    but = setting == "stand-in" and finding.status is Status.CONDITION
+    return ", ".join(words) + (f"; but {finding.condition}" if but else "")

@@ -38,7 +38,7 @@ HOLDS, FAILS, OPEN, NO_POWER, CONFIRMED, NOT_RUN = Verdict
 KINDS = {
     "paper": "a sentence of the paper",
     "control": "what the paper's sentence needs in order to mean something, or a check of its text",
-    "identity": "true by mathematics; confirmed by calculation, outside the count",
+    "identity": "decided by mathematics; a calculation shows it, outside the count",
     "own": "about this library or beyond the paper, outside the replication",
 }
 SETTINGS = {

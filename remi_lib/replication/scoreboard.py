@@ -38,7 +38,7 @@ STATUS_COLOURS = {
     Status.NO_POWER: GREY,
     Status.NOT_TESTED: GREY,
 }
-HEADINGS = {"paper": "at the paper's setting", "reduced": "reduced", "stand-in": "on stand-ins"}
+HEADINGS = {"paper": "paper's setting", "reduced": "real data, reduced", "stand-in": "stand-in"}
 
 
 def kind(verdict: str) -> Verdict:
@@ -178,14 +178,19 @@ def verdict_lines(ledger: pd.DataFrame) -> str:
 
 
 def messages_markdown(ledger: pd.DataFrame, page: str) -> str:
-    """The README's table of messages; ``page`` is the ledger page that its cells link to."""
-    head = ["message", "status", "condition", *HEADINGS.values()]
-    lines = ["| " + " | ".join(["", *head]) + " |", "|---" * (1 + len(head)) + "|"]
+    """The README's table of messages; ``page`` is the ledger page that its cells link to.
+
+    Four columns, so that a phone shows it: the status with its condition, and what it rests on.
+    """
+    lines = ["|  | message | status | deciding claims |", "|---" * 4 + "|"]
     for row in table(ledger).to_dict("records"):
         link = f"{page}#message-{row['id']}"
-        status = f"**[{row['status']}]({link})**"
-        evidence = [f"[{row[s]}]({link}-{s})" if row[s] else "–" for s in SETTINGS]
-        cells = [str(row["id"]), row["message"], status, row["condition"] or "–", *evidence]
+        status = [
+            f"**[{row['status']}]({link})**",
+            *([row["condition"]] if row["condition"] else []),
+        ]
+        evidence = [f"[{HEADINGS[s]}]({link}-{s}): {row[s]}" for s in SETTINGS if row[s]]
+        cells = [str(row["id"]), row["message"], "<br>".join(status), "<br>".join(evidence)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

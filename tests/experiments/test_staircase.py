@@ -346,11 +346,9 @@ def judged(learned: pd.DataFrame) -> dict[str, dict]:
         )
     ).assign(bias=[-1.0, -1.0, -1.0, -1.0, -10.5, -11.0])
     extra = pd.DataFrame({"name": "NWJ, clipped", "seed": [0, 1], "true_mi": 10.0, "rmse": 1.75})
-    exact = errors_table(nwj=4.0, remine=0.25)
     ledger = Ledger("06_gaussian_staircase", "cpu", ["staircase_small"])
-    errors_of = {"learned": learned, "oracle": exact, "js": readings, "clipped": extra}
-    bent = errors_table(smile=2.0)
-    judge(ledger, "staircase_small", {**errors_of, "bent": bent}, batch=10_000)
+    errors_of = {"learned": learned, "js": readings, "clipped": extra}
+    judge(ledger, "staircase_small", {**errors_of, "bent": errors_table(smile=2.0)})
     assert set(ledger.due()) == set(ledger.entries)
     return {key.split("@")[0].removeprefix("fig7."): e for key, e in ledger.entries.items()}
 
@@ -367,17 +365,11 @@ def test_claims_of_notebook_6_by_hand():
     assert parts["js"] == parts["infonce"] == 0
     assert value["rmse"] == pytest.approx((mine + nwj) / 5, abs=1e-6)
     assert value["sd"] == pytest.approx(1 / 5)  # SMILE's log ratio is 1, the others' 0
-    worthless = (math.log(6 / 5) + math.log(6.02 / 5)) / 2
-    assert value["mine-unstable"] == pytest.approx(worthless, abs=1e-6)
     cubic = (math.log(2) + math.log(2.02 / 1.02)) / 2
     assert value["cubic"] == pytest.approx(cubic / 4, abs=1e-6)
-    # InfoNCE reads 10 - 1 = 9 of log 10000 = 9.21 nats.
-    assert value["infonce-saturates"] == pytest.approx(9 / math.log(10_000), abs=1e-6)
-    assert found["infonce-saturates"]["verdict"] == "holds"
     assert value["js.raw-curve-is-negative"] == -0.5  # 10 - 10.5, the larger
     assert found["js.raw-curve-is-negative"]["verdict"] == "confirmed by calculation"
     assert value["js.same-reading"] == pytest.approx(math.log(1.5), abs=1e-6)
-    assert value["remine-gap-is-the-trainings"] == pytest.approx(-1.75)
 
 
 def test_the_exception_that_the_paper_names_is_no_evidence_against_it():

@@ -86,22 +86,15 @@ def test_table_and_its_print():
 
 def verdicts(results: Results) -> dict[str, str]:
     ledger = Ledger("08_imagenet", "cpu", ["textures"])
-    judge(ledger, table3.per_run(results), ENTROPY, 60)
+    judge(ledger, table3.per_run(results), 60)
     ledger.save()  # raises if a claim that is due was left out
     return {key.split("@")[0]: entry["verdict"] for key, entry in ledger.entries.items()}
 
 
 def test_verdicts_follow_the_numbers():
     shown = verdicts(made_up())
-    assert shown["fig9.slb.mine-drifts"] == "holds"
-    assert shown["fig9.slb.mine-estimate-settles"] == "holds"
-    assert shown["fig9.remine-rests"] == "holds"
-    assert shown["fig9.clb.nwj-explodes"] == "holds"
-    assert shown["table3.more-mi"] == shown["table3.accuracy"] == "holds"
-    assert shown["table3.slb.close-to-optimal"] == "holds"
-    assert shown["table3.slb.beats-ce"] == "holds"
-    other = verdicts(made_up(drift=0.1, explode=0))
-    assert other["fig9.slb.mine-drifts"] == "does not hold"
+    assert set(shown.values()) == {"holds"}
+    other = verdicts(made_up(explode=0))
     assert other["fig9.clb.nwj-explodes"] == "does not hold"
 
 
@@ -114,7 +107,7 @@ def test_a_late_explosion_is_not_one_within_a_few_steps():
 def test_claims_of_imagenet_are_not_judged_on_textures():
     ledger = Ledger("08_imagenet", "cpu", ["textures"])
     assert all(claim.endswith("@textures") for claim in ledger.due())
-    judge(ledger, table3.per_run(made_up()), ENTROPY, 60)
+    judge(ledger, table3.per_run(made_up()), 60)
     assert set(ledger.entries) == set(ledger.due())
     ledger.save()
     stored = json.loads((figures_dir("cpu") / "claims" / "08_imagenet.json").read_text())
@@ -123,7 +116,7 @@ def test_claims_of_imagenet_are_not_judged_on_textures():
 
 def test_a_tree_of_ones_own_makes_no_claim():
     ledger = Ledger("08_imagenet", "cpu", [])
-    judge(ledger, table3.per_run(made_up()), ENTROPY, 60)
+    judge(ledger, table3.per_run(made_up()), 60)
     assert ledger.table().empty
     ledger.save()
     assert ledger.verdicts() == ""

@@ -18,32 +18,57 @@ from remi_lib.replication.messages import (
     table,
 )
 
-MESSAGE = Message(
-    1, "m", "it moves", "Fig 1", "both", ("a", "b"), (Limit("c", "holds", "only on Sundays"),)
-)
+PARTS = {"a": "it moves", "b": "it rests"}
+MESSAGE = Message(1, "m", "both", "Fig 1", PARTS, (Limit("c", "holds", "only on Sundays"),))
 
 
 def ledger(*rows: tuple[str, str, str]) -> pd.DataFrame:
     """Judged claims: id, setting, verdict."""
     found = pd.DataFrame(rows, columns=["id", "setting", "verdict"])
-    return found.assign(dataset=[name.partition("@")[2] or "one-hot" for name in found["id"]])
+    names = [name.partition("@")[2] or "one-hot" for name in found["id"]]
+    return found.assign(dataset=names, n=range(9, 9 + len(found)))
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "status"),
+    ("verdicts", "status", "condition", "shown"),
     [
-        (("holds", "holds"), Status.REPRODUCED),
-        (("holds", "confirmed by calculation"), Status.REPRODUCED),
-        (("holds", "does not hold"), Status.NOT_REPRODUCED),
-        (("not resolved", "does not hold"), Status.NOT_REPRODUCED),
-        (("holds", "not resolved"), Status.NO_POWER),
-        (("holds", "no power"), Status.NO_POWER),
-        (("holds", "not run"), Status.NOT_TESTED),
+        (("holds", "holds"), Status.REPRODUCED, "", "2 of 2 hold, n = 9–10"),
+        (("holds", "confirmed by calculation"), Status.REPRODUCED, "", "2 of 2 hold, n = 9–10"),
+        (
+            ("holds", "does not hold"),
+            Status.NOT_REPRODUCED,
+            "does not hold: it rests",
+            "1 of 2 holds, 1 fails, n = 9–10",
+        ),
+        (
+            ("not resolved", "does not hold"),
+            Status.NOT_REPRODUCED,
+            "does not hold: it rests",
+            "0 of 2 hold, 1 fails, 1 unresolved, n = 9–10",
+        ),
+        (
+            ("no power", "not resolved"),
+            Status.NO_POWER,
+            "unresolved: it moves; it rests",
+            "0 of 2 hold, 2 unresolved, n = 9–10",
+        ),
+        (("holds", "not run"), Status.NOT_TESTED, "", "1 of 2 holds, 1 not run, n = 9"),
+        (("not run", "not run"), Status.NOT_TESTED, "", ""),
     ],
 )
-def test_the_status_follows_the_deciding_claims(verdicts, status):
+def test_the_status_follows_the_deciding_claims(verdicts, status, condition, shown):
     rows = ledger(("a", "paper", verdicts[0]), ("b", "paper", verdicts[1]))
-    assert decide(MESSAGE, rows)[1].status is status
+    finding = decide(MESSAGE, rows)[1]
+    assert (finding.status, finding.condition) == (status, condition)
+    assert table(rows, [MESSAGE]).iloc[0]["paper"] == shown
+
+
+def test_evidence_says_what_was_calculated_and_on_how_many_data_sets():
+    rows = ledger(
+        ("a@x", "reduced", "holds"), ("b@x", "reduced", "holds"), ("a@y", "reduced", "holds")
+    ).assign(n=[5, None, 5])
+    shown = table(rows, [MESSAGE]).iloc[0]["reduced"]
+    assert shown == "3 of 3 hold, 2 data sets, n = 5, calculated"
 
 
 def test_a_limit_that_shows_is_a_condition():
@@ -73,7 +98,9 @@ def test_a_stand_in_decides_nothing():
     assert in_setting(MESSAGE, rows, "stand-in").status is Status.REPRODUCED
     row = table(rows, [MESSAGE]).iloc[0]
     # It is said, but not in the words of evidence.
-    assert (row["status"], row["stand-in"]) == ("not tested", "shows there")
+    assert (row["status"], row["stand-in"]) == ("not tested", "2 of 2 hold, n = 9–10")
+    limited = ledger(*((i, "stand-in", "holds") for i in ("a@x", "b@x", "c@x")))
+    assert table(limited, [MESSAGE]).iloc[0]["stand-in"].endswith("; but only on Sundays")
 
 
 def test_data_sets_that_disagree_are_a_condition():
@@ -124,9 +151,9 @@ def test_flipping_a_number_flips_claim_and_message():
     judge("01_drift", {"fig1.mine-drifts": -0.1})
     assert collect("cpu").set_index("id").loc["fig1.mine-drifts", "verdict"] == "does not hold"
     assert table(collect("cpu")).set_index("id")["status"][1] == "not reproduced"
-    # An estimate that goes on rising is a condition, not a refutation.
+    # "After its estimate has converged" is a part of the sentence, not a condition of it.
     judge("01_drift", {"fig1.mine-estimate-settles": 1.0})
     row = table(collect("cpu")).set_index("id").loc[1]
-    assert row["status"] == "reproduced with a condition"
-    assert row["condition"] == "the estimate itself is not shown to have settled"
+    assert row["status"] == "not reproduced"
+    assert row["condition"] == "does not hold: MINE's estimate has settled"
     assert figures_dir("cpu").is_dir()

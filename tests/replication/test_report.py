@@ -49,10 +49,10 @@ def test_counts_and_their_sentence():
     rows = ledger()
     table = scoreboard.counts(rows)
     assert table.to_numpy().sum() == len(rows)
-    assert table.loc["paper"].drop("not run").sum() == 8  # four claims of each notebook
+    assert table.loc["paper"].drop("not run").sum() == 6  # two of notebook 3, four of notebook 7
     assert scoreboard.summary(rows).loc["stand-in"].sum() == 4
     sentence = scoreboard.counted(rows)
-    assert sentence.endswith("4 at the paper's setting, 0 reduced, 4 on stand-ins.")
+    assert sentence.endswith("2 at the paper's setting, 0 reduced, 4 on stand-ins.")
 
 
 def test_a_stand_in_never_wears_the_colours_of_evidence():
@@ -113,7 +113,7 @@ def test_the_ledgers_files():
     assert len(page.select("#messages + table tbody tr")) == 12
     # Nothing beside it, no network: no script, style or picture from elsewhere.
     assert not page.select("script[src], link[rel=stylesheet], img")
-    assert "one: 0.5 [0.4, 0.6]" in page.select_one('[id="claim-fig4.second-term-rests"]').text
+    assert "one: 0.5 [0.4, 0.6]" in page.select_one('[id="claim-fig4.second-term-at-target"]').text
     machine = json.loads((folder / "claims.json").read_text())
     assert len(machine["claims"]) == len(rows)
     assert [m["id"] for m in machine["messages"]] == list(range(1, 13))

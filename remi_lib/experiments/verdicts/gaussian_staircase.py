@@ -33,20 +33,15 @@ def ratios(errors: pd.DataFrame, first: str, second: str, quantity: str = "rmse"
     return log_ratio(by[first], by[second]).groupby("seed").mean()
 
 
-def judge(
-    ledger: Ledger,
-    dataset: str,
-    errors_of: Mapping[str, pd.DataFrame],
-    batch: int,
-) -> None:
+def judge(ledger: Ledger, dataset: str, errors_of: Mapping[str, pd.DataFrame]) -> None:
     """Judge every claim of notebook 6 that is due, for the staircase named ``dataset``.
 
-    ``errors_of``: "learned" and "oracle" (the twelve), "js" (with ``reading``), "clipped" (NWJ that
+    ``errors_of``: "learned" (the twelve), "js" (with ``reading``), "clipped" (NWJ that
     is only clipped) and "bent" (the transformed task), each as
     :func:`~remi_lib.experiments.gaussian_staircase.errors` gives it.
     """
     learned = errors_of["learned"]
-    judge_twelve(ledger, dataset, learned, errors_of["oracle"], batch)
+    judge_twelve(ledger, dataset, learned)
     say = sayer(ledger, dataset)
     cubic = gains(errors_of["bent"], FAMILIES[:4], "rmse")
     say("fig7.cubic", cubic.mean(axis=1), columns_of(cubic))
@@ -59,27 +54,14 @@ def gains(errors: pd.DataFrame, families: Sequence[str], quantity: str) -> pd.Da
     return pd.DataFrame({f: ratios(errors, f, "re" + f, quantity) for f in families})
 
 
-def judge_twelve(
-    ledger: Ledger, dataset: str, learned: pd.DataFrame, oracle: pd.DataFrame, batch: int
-) -> None:
-    """Judge what the paper's twelve losses, and the exact critic on their batches, decide."""
-    top = learned["true_mi"].max()
-    at_top, exact_top = (t[t["true_mi"] == top] for t in (learned, oracle))
+def judge_twelve(ledger: Ledger, dataset: str, learned: pd.DataFrame) -> None:
+    """Judge what the paper's twelve losses decide."""
+    at_top = learned[learned["true_mi"] == learned["true_mi"].max()]
     say = sayer(ledger, dataset)
     gain = gains(learned, (*FAMILIES, EXCEPTION), "rmse")
     say("fig7.rmse", gain[list(FAMILIES)].mean(axis=1), columns_of(gain))
     steadier = gains(at_top, (*FAMILIES, EXCEPTION), "sd")
     say("fig7.sd", steadier[list(FAMILIES)].mean(axis=1), columns_of(steadier))
-
-    def of(table: pd.DataFrame, loss: str, quantity: str) -> pd.Series:
-        return table[table["loss"] == loss].set_index("seed")[quantity]
-
-    mine, nwj = of(at_top, "mine", "rmse"), of(exact_top, "nwj", "rmse")
-    say("fig7.mine-unstable", np.log(mine / 5).clip(upper=WORST))
-    say("fig7.nwj-failure-is-the-bounds", np.log(nwj).clip(upper=WORST))
-    say("fig7.infonce-saturates", (of(at_top, "infonce", "bias") + top) / math.log(batch))
-    gap = of(at_top, "remine", "bias") - of(exact_top, "remine", "bias")
-    say("fig7.remine-gap-is-the-trainings", gap.dropna())
 
 
 def judge_js(ledger: Ledger, dataset: str, readings: pd.DataFrame) -> None:

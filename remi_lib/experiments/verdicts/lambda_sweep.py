@@ -47,12 +47,8 @@ def judge(
         _table2(say, own, name, images)
         _figure6(say, own[own["weight"].isin(PAPER_WEIGHTS)], images)
         cells = {k: prepared(f[f["dataset"] == name]) for k, f in squares.items()}
-        _ablation(say, cells, prepared(_scaled(scaled, name)), images)
-
-
-def _scaled(scaled: Mapping[str, pd.DataFrame], name: str) -> pd.DataFrame:
-    runs = scaled["divided by √d"]
-    return runs[runs["dataset"] == name]
+        plain = scaled["divided by √d"].query("dataset == @name")
+        _ablation(say, cells, prepared(plain[~plain["loss"].str.startswith("re")]))
 
 
 def _table2(say: Callable, runs: pd.DataFrame, name: str, images: int) -> None:
@@ -81,12 +77,6 @@ def _figure6(say: Callable, runs: pd.DataFrame, images: int) -> None:
     rates = runs.groupby(["loss", "weight"])["accuracy"].mean().groupby("loss")
     evidence = with_test_images(moved.mean(axis=1), [rates.max(), rates.min()], images)
     say("fig6.accuracy-hardly-moves", evidence, columns_of(moved))
-    best = by["error"].min().unstack()
-    pair = ["remine", "resmile"]
-    ahead = best.drop(columns=pair).min(axis=1).to_numpy()[:, None] - best[pair]
-    say("fig6.best-mi", ahead.min(axis=1), columns_of(ahead))
-    rest = moved.drop(columns="reinfonce").mean(axis=1)
-    say("fig6.reinfonce-stable", rest - moved["reinfonce"])
 
 
 def _rank(first: pd.Series, second: pd.Series) -> float:
@@ -95,9 +85,7 @@ def _rank(first: pd.Series, second: pd.Series) -> float:
     return float(found)
 
 
-def _ablation(
-    say: Callable, cells: Mapping[str, pd.DataFrame], scaled: pd.DataFrame, images: int
-) -> None:
+def _ablation(say: Callable, cells: Mapping[str, pd.DataFrame], scaled: pd.DataFrame) -> None:
     def judge_share(claim: str, runs: pd.DataFrame, families: tuple[str, ...]) -> None:
         # SMILE without clipping is MINE.
         family = runs["loss"].map(lambda name: split_name(name)[0]).replace("mine", "smile")
@@ -106,8 +94,4 @@ def _ablation(
 
     judge_share("ablation.clip-alone", cells["clip"], FAILING)
     judge_share("ablation.penalty-alone", cells["penalty"], FAILING[1:])
-    plain = scaled[~scaled["loss"].str.startswith("re")]
-    judge_share("ablation.scaled", plain, FAILING)
-    families = trained(scaled, FAILING)
-    if families:
-        say("ablation.penalty-adds", *accuracy_gains(scaled, families, images))
+    judge_share("ablation.scaled", scaled, FAILING)

@@ -23,22 +23,6 @@ def dv_above_nwj(terms: pd.DataFrame) -> float:
     return float(gaps.min())
 
 
-def longest_separation(probes: pd.DataFrame) -> pd.Series:
-    """The longest stretch of steps in which every T on the support lies above all others.
-
-    ``probes``: ``seed``, ``step``, ``on_min``, ``off_max``.  A value per seed.
-    """
-
-    def longest(run: pd.DataFrame) -> float:
-        run = run.sort_values("step")
-        apart = (run["on_min"] > run["off_max"]).to_numpy()
-        stretch = (~apart).cumsum()
-        within = run["step"].groupby(stretch).agg(lambda s: s.iloc[-1] - s.iloc[0])
-        return float(within.max()) if apart.any() else 0.0
-
-    return probes.groupby("seed")[["step", "on_min", "off_max"]].apply(longest)
-
-
 def judge_explosion(
     ledger: Ledger, mi: pd.DataFrame, probes: pd.DataFrame, diverged: pd.DataFrame
 ) -> None:
@@ -54,8 +38,6 @@ def judge_explosion(
     lost = diverged.set_index(by)["step"].notna()
     ledger.judge("fig3.mine-scatters", scatter["MINE"])
     ledger.judge("fig3.nwj-overflows", lost["NWJ"])
-    ledger.judge("fig3.separates-first", longest_separation(probes[probes["name"] == "NWJ"]))
-    ledger.judge("fig3.off-support-explodes", last["off_mean"]["MINE"])
     finite = {name: lost[name].to_numpy() for name in TWINS}
     ledger.judge("fig5.finite", np.concatenate(list(finite.values())), finite)
     alive = last["on_max"] - last["off_min"] > 0.01
@@ -79,9 +61,6 @@ def judge_drift(
     ledger.judge("fig1.mine-drifts", drift["log_second"]["mine"])
     ledger.judge("fig1.nwj-does-not-drift", drift["log_second"]["nwj"])
     ledger.judge("fig1.mine-estimate-settles", drift["mi"]["mine"])
-    ledger.judge("fig1.mine-exact-mi", late["exact_mi"]["mine"])
-    ledger.judge("fig1.nwj-normalises-itself", late["log_second"]["nwj"])
     parts = {str(loss): gap[loss].to_numpy() for loss in gap}
     ledger.judge("fig2.isolates-joint", gap.min(axis=1), parts)
-    ledger.judge("fig2.mine-off-support-falls", drift["off_mean"]["mine"])
     ledger.judge("dv.above-nwj", exact(dv_above_nwj(terms)))

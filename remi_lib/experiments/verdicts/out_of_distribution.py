@@ -34,4 +34,3 @@ def judge(ledger: Ledger, name: str, scores: pd.DataFrame, areas: pd.DataFrame, 
     area = areas[areas["foreign"] == far].set_index(["loss", "score", "seed"])["auroc"]
     area = area.sort_index()
     say("fig8.beats-max-softmax", area["remine", "largest"] - area["remine", "softmax"])
-    say("fig8.beats-infonce", area["remine", "largest"] - area["infonce", "largest"])
