@@ -73,15 +73,17 @@ def _evidence(row: dict[str, Any]) -> str | None:
 def _cell(row: dict[str, Any]) -> str:
     """The page of the cell that decides a claim, as seen from a profile's folder."""
     cell = deciding_cell(row["notebook"])
-    profile = _plain(row["profile"]) or "cpu"
-    if cell is None:  # judged by a script
-        return f"../{profile}/claims/{row['notebook']}.json"
-    return f"../{profile}/html/{row['notebook']}.html#cell-{cell}"
+    profile = _plain(row["profile"])
+    if cell is None:  # judged by a script, if at all
+        own = f"../{profile}/claims/{row['notebook']}.json"
+        return own if profile else f"../../remi_lib/data/claims/{row['notebook']}.yaml"
+    return f"../{profile or 'cpu'}/html/{row['notebook']}.html#cell-{cell}"
 
 
 def page(ledger: pd.DataFrame, profile: str) -> str:
     """One page with everything in it: no file beside it, no network; sorts and filters itself."""
     source = (files("remi_lib") / "data" / "pages" / "ledger.html.j2").read_text(encoding="utf-8")
+    ordered = ledger.sort_values("message", kind="stable")  # what is about no message comes last
     rows = [
         {
             **row,
@@ -94,7 +96,7 @@ def page(ledger: pd.DataFrame, profile: str) -> str:
             "href": _cell(row),
             "parts": _parts(row),
         }
-        for row in ledger.to_dict("records")
+        for row in ordered.to_dict("records")
     ]
     told = [
         {**row, "colour": STATUS_COLOURS[Status(row["status"])]}
@@ -111,6 +113,7 @@ def page(ledger: pd.DataFrame, profile: str) -> str:
             settings=SETTINGS,
             grey=GREY,
             counted=counted(ledger),
+            profile=profile,
             figures=figures(profile).to_dict("records"),
         )
     )

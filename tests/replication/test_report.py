@@ -113,6 +113,8 @@ def test_the_ledgers_files():
     assert len(page.select("#messages + table tbody tr")) == 12
     # Nothing beside it, no network: no script, style or picture from elsewhere.
     assert not page.select("script[src], link[rel=stylesheet], img")
+    for link in page.select("a[href]:not([href^='#'])"):  # as seen from where it is committed
+        assert (ROOT / "figures" / "cpu" / link["href"].partition("#")[0]).exists(), link
     assert "one: 0.5 [0.4, 0.6]" in page.select_one('[id="claim-fig4.second-term-at-target"]').text
     machine = json.loads((folder / "claims.json").read_text())
     assert len(machine["claims"]) == len(rows)
