@@ -31,6 +31,7 @@ from remi_lib.experiments import (
     gaussian_staircase,
     one_hot_controls,
     runs,
+    small_images,
     staircase_oracle,
 )
 from remi_lib.experiments.plots import use_style
@@ -148,7 +149,7 @@ def plan() -> list[Cell]:
         sorted(some, key=lambda cell: int(cell.name.split()[-1]))  # stable
         for some in (decisive, rival_cells(p))
     ]
-    return [*control_cells(), *by_seed[0], *by_seed[1]]
+    return [*control_cells(), *by_seed[0], *by_seed[1], *small_images.image_cells()]
 
 
 def history(cell: Cell) -> pd.DataFrame | None:
@@ -310,6 +311,21 @@ def _seeds_of_all(rows: pd.DataFrame, losses: Sequence[str]) -> set[int]:
     return set(count.index[count == len(losses)])
 
 
+def publish_images() -> None:
+    """Table 2's runs on real images, and the claims whose runs are complete.
+
+    Only where a run is in the cache: then the images, which a verdict counts, are there too.
+    """
+    fresh = small_images.table()
+    if fresh is None:
+        return
+    rows = cells.merged(former("table2_runs"), fresh, small_images.KEYS)
+    publish("table2_runs", PROFILE, rows.sort_values(small_images.KEYS))
+    ledger = small_images.judge(rows, PROFILE)
+    if ledger.entries:
+        ledger.save(complete=False)
+
+
 def tables() -> None:
     """Publish what is done; the controls' verdicts once all their cells are."""
     use_style()
@@ -324,6 +340,7 @@ def tables() -> None:
     if "fig7_curves" in found:
         publish_staircase(found, p)
         judge_staircase(p)
+    publish_images()
     plt.close("all")
 
 
@@ -336,14 +353,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=["status", "run", "tables"])
     parser.add_argument("--again", action="store_true", help="also what other code computed")
     parser.add_argument("--rebuild", action="store_true", help="also what is committed")
+    parser.add_argument("--kind", nargs="+", help="only cells of these kinds, as status shows them")
     options = parser.parse_args(arguments)
     cells.one_thread()
     committed = None if options.rebuild else former("cells")
+    chosen = [c for c in plan() if not options.kind or c.kind in options.kind]
     if options.command == "status":
-        print(cells.status(plan(), committed).to_string(index=False))
-        print(cells.left(plan(), committed))
+        print(cells.status(chosen, committed).to_string(index=False))
+        print(cells.left(chosen, committed))
     elif options.command == "run":
-        cells.finish(plan(), options.again, committed)
+        cells.finish(chosen, options.again, committed)
     else:
         tables()
     return 0

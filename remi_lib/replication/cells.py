@@ -37,8 +37,8 @@ Record = dict[str, Any]
 class Cell:
     """A run, the folder it fills and what it costs.
 
-    ``folders`` is how the names of such folders begin, ``config`` what is stored in them,
-    ``module`` the module that computes, ``cost`` in any unit that cells of ``kind`` share.
+    ``folders`` is how the paths of such folders begin in the cache, ``config`` what is stored in
+    them, ``module`` the module that computes, ``cost`` in any unit that cells of ``kind`` share.
     """
 
     kind: str
@@ -63,7 +63,7 @@ class Cell:
 def folder_of(cell: Cell) -> Path | None:
     """The folder that holds the cell's result, whatever code computed it; None if there is none."""
     wanted = json.loads(json.dumps(cell.config))
-    for path in sorted(cache_dir().glob(f"{cell.folders}-*/config.json")):
+    for path in sorted(cache_dir().glob(f"{cell.folders}*/config.json")):
         try:
             found = json.loads(path.read_text(encoding="utf-8"))["config"]
         except (OSError, ValueError, KeyError):

@@ -45,7 +45,8 @@ def judge(ledger: Ledger, runs: pd.DataFrame, rejs: pd.DataFrame) -> None:
         own = at_best_weight(runs[runs["dataset"] == name])
         slb, clb = (own[own["benchmark"] == b] for b in ("slb", "clb"))
         _supervised(say, slb, test_images(name))
-        _contrastive(say, clb, test_images(name))
+        _rescue(say, clb)
+        _competitive(say, clb, test_images(name))
         say("table2.seed-spread", *_spread(slb, clb))
         zero = rejs[(rejs["dataset"] == name) & (rejs["benchmark"] == "slb")]
         at_zero = zero[zero["target"] == 0].set_index("seed")["mi"]
@@ -73,11 +74,26 @@ def _supervised(say: Callable, runs: pd.DataFrame, images: int) -> None:
     say("table2.slb.beats-ce", mean, each)
 
 
-def _contrastive(say: Callable, runs: pd.DataFrame, images: int) -> None:
+def judge_complete(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
+    """Judge what :func:`prepared` runs of one benchmark decide, of whatever losses they are."""
+    say, losses = sayer(ledger, dataset), set(runs["loss"])
+    if losses == set(LOSSES) and set(runs["benchmark"]) == {"slb"}:
+        _supervised(say, at_best_weight(runs), test_images(dataset))
+    if set(runs["benchmark"]) == {"clb"}:
+        if {p + f for f in FAILING for p in ("", "re")} <= losses:
+            _rescue(say, at_best_weight(runs))
+        if losses == set(LOSSES):
+            _competitive(say, at_best_weight(runs), test_images(dataset))
+
+
+def _rescue(say: Callable, runs: pd.DataFrame) -> None:
     gone = {loss: own["failed"].to_numpy() for loss, own in runs.groupby("loss")}
     plain, twins = ({f: gone[p + f] for f in FAILING} for p in ("", "re"))
     say("table2.clb.three-fail", np.concatenate(list(plain.values())), plain)
     say("table2.clb.rescued", np.concatenate(list(twins.values())), twins)
+
+
+def _competitive(say: Callable, runs: pd.DataFrame, images: int) -> None:
     wide = runs.pivot(index="seed", columns="loss", values="accuracy")
     best = wide[["mine", "infonce", "js"]].mean().idxmax()
     rescued = ["re" + f for f in FAILING]

@@ -1,0 +1,150 @@
+"""CIFAR-10 at 32 pixels on a CPU: a small residual network, its runs, and what they decide.
+
+The overnight profile's real images.  Runs are short, so they say which losses train and which do
+not, and little about where training would end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu_
+
+from remi_lib.checks import one_of
+from remi_lib.critics import ImageCritic
+from remi_lib.experiments import image_runs
+from remi_lib.experiments.image_results import per_run
+from remi_lib.experiments.image_runs import Run
+from remi_lib.experiments.verdicts import benchmark
+from remi_lib.losses import FAMILIES
+from remi_lib.replication.cells import Cell
+from remi_lib.replication.claims import Ledger
+from remi_lib.streams import as_global_stream
+from remi_lib.tasks import ImageTask, Member
+from remi_lib.tasks.images import BENCHMARKS, PRECISIONS
+
+NOTEBOOK = "04_benchmark"
+DATASET, BATCH, EPOCHS, SEEDS, WEIGHT, REJS_TARGET = "cifar10", 100, 2, 3, 0.01, 1.0
+# What tells a row of the table from the others.
+KEYS = ["dataset", "benchmark", "loss", "weight", "target", "epochs", "seed"]
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, each with batch norm, as in a basic ResNet block."""
+
+    def __init__(self, fan_in: int, fan_out: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(fan_in, fan_out, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(fan_out),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(fan_out, fan_out, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(fan_out),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or fan_in != fan_out:
+            shortcut = nn.Conv2d(fan_in, fan_out, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(shortcut, nn.BatchNorm2d(fan_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return relu_(self.body(x) + self.shortcut(x))
+
+
+class SmallResNet(nn.Module):
+    """A residual network of 8 layers for 32 pixels, up to 512 average-pooled ReLU features.
+
+    A 3x3/2 stem of 32 channels, blocks of 32, 64 and 128, and a 1x1 convolution to ``width``: 10
+    million multiply-adds an image.  Its features are non-negative averages of ReLU outputs, as
+    ResNet-18's are, so that CLB keeps the paper's geometry.  One network, in the shape of a stack
+    of one.
+    """
+
+    width = 512
+
+    def __init__(self, seeds: Sequence[int], channels: int = 3) -> None:
+        super().__init__()
+        if len(seeds) != 1:
+            raise ValueError(f"net: resnet8 trains one member at a time, got {len(seeds)}")
+        with as_global_stream(seeds[0], "encoder"):
+            self.net = nn.Sequential(
+                *(nn.Conv2d(channels, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU()),
+                *(Block(32, 32, 1), Block(32, 64, 2), Block(64, 128, 2)),
+                *(nn.Conv2d(128, self.width, 1, bias=False), nn.BatchNorm2d(self.width)),
+                *(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+            )
+        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (1, B, 512) of images (B, C, H, W)."""
+        return self.net(x.contiguous(memory_format=torch.channels_last)).unsqueeze(0)
+
+
+@dataclass(frozen=True)
+class SmallImageTask(ImageTask):
+    """A cell of Table 2 with :class:`SmallResNet` as its encoder."""
+
+    dataset: str = DATASET
+    net: str = "resnet8"
+
+    def __post_init__(self) -> None:
+        one_of("benchmark", self.benchmark, BENCHMARKS)
+        one_of("net", self.net, ("resnet8",))
+        one_of("precision", self.precision, PRECISIONS)
+
+    def critic(self, members: Sequence[Member]) -> ImageCritic:
+        """The member's encoder, with a linear head of K logits for SLB."""
+        seeds, data = [m.seed for m in members], self.data()
+        encoder = SmallResNet(seeds, data.train_x.shape[1])
+        outputs = data.classes if self.benchmark == "slb" else self.outputs
+        return ImageCritic(encoder, seeds, encoder.width, outputs, self.scale, self.temperature)
+
+
+def planned() -> list[Run]:
+    """The most informative first: CLB's failing families, then its others, then SLB; by seed."""
+    failing = benchmark.FAILING
+    others = [family for family in FAMILIES if family not in failing]
+    runs = []
+    for where, families in (("clb", failing), ("clb", others), ("slb", FAMILIES)):
+        for seed in range(SEEDS):
+            for loss in (name for family in families for name in (family, "re" + family)):
+                weight = WEIGHT if loss.startswith("re") else None
+                target = REJS_TARGET if loss == "rejs" else None
+                member = Member(loss, seed, BATCH, weight, target)
+                runs.append(Run(SmallImageTask(benchmark=where), member, EPOCHS))
+    return runs
+
+
+def image_cells() -> Iterator[Cell]:
+    """:func:`planned`, a cell a run."""
+    for run in planned():
+        name = f"{run.task.dataset} {run.task.benchmark} {run.member.loss} seed {run.member.seed}"
+        compute = partial(image_runs.finish, [run], label=name)
+        cost = run.epochs
+        yield Cell("table2", name, "runs/", run.config, image_runs.__name__, cost, compute)
+
+
+def table() -> pd.DataFrame | None:
+    """A row per finished run, as :func:`~.image_results.per_run` has it; None without any."""
+    done = [run for run in planned() if image_runs.is_done(run)]
+    if not done:
+        return None
+    rows = per_run(image_runs.load(done))
+    return rows.assign(epochs=[run.epochs for run in done])
+
+
+def judge(rows: pd.DataFrame, profile: str) -> Ledger:
+    """Judge of notebook 4's claims those whose runs are complete over the seeds."""
+    ledger = Ledger(NOTEBOOK, profile, [DATASET])
+    rows = benchmark.prepared(rows[rows["dataset"] == DATASET])
+    seeds = rows.groupby(["benchmark", "loss"])["seed"].nunique()
+    complete = seeds.index[seeds == SEEDS]
+    for name in ("slb", "clb"):
+        losses = [loss for where, loss in complete if where == name]
+        own = rows[(rows["benchmark"] == name) & rows["loss"].isin(losses)]
+        benchmark.judge_complete(ledger, DATASET, own)
+    return ledger
