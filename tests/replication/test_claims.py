@@ -115,6 +115,9 @@ def test_registry_is_well_formed():
             assert entry.qualifier
     kinds = pd.Series([entry.kind for entry in found.values()]).value_counts()
     assert set(kinds.index) == {"paper", "control", "identity", "own"}
+    assert kinds["paper"] <= 40, "one fact is one claim"
+    assert kinds["control"] <= 25
+    assert found["finding.published-clb"].holds_if[0] is None  # a ceiling is one-sided
 
 
 def test_what_is_not_the_papers_is_not_counted_as_its_claim():
@@ -123,7 +126,7 @@ def test_what_is_not_the_papers_is_not_counted_as_its_claim():
     assert {c.kind for c in found.values() if c.notebook in ("00_quickstart", "12_z_loss")} == {
         "own"
     }
-    for withdrawn in ("thm34.tight", "thm6.sidesteps-training", "thm7.unbalanced"):
+    for withdrawn in ("thm3.tight", "thm4.tight", "thm6.sidesteps-training", "thm7.unbalanced"):
         assert withdrawn not in found
 
 
