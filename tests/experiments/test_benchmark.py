@@ -164,14 +164,6 @@ def test_per_run_readings(results):
     assert infonce["exact"] == pytest.approx(infonce["train_joint"] - infonce["train_row_term"])
 
 
-def test_shifted_js_is_nwj_at_t_plus_one(results):
-    shifted = image_results.shifted_js(results)
-    run = results.summary[results.summary["loss"] == "js"]["run"].iloc[0]
-    rows = results.batches.query("run == @run and split == 'train' and pairs > 0")
-    expected = (rows["joint"] + 1 - np.exp(rows["log_partition"])).mean()
-    assert shifted[run] == pytest.approx(expected)
-
-
 def test_table2_has_every_cell_and_never_a_zero_for_a_failure(results):
     runs = image_results.per_run(results)
     runs.loc[runs["loss"] == "nwj", ["diverged_step", "first_term"]] = [3.0, "product_term"]
