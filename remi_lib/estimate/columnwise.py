@@ -14,6 +14,7 @@ from scipy.special import digamma
 from remi_lib.estimate.columns import Column
 from remi_lib.estimate.fit import COLUMNS
 from remi_lib.estimate.neighbours import K, class_and_number, numeric_pair
+from remi_lib.estimate.result import interval_of
 from remi_lib.estimate.tables import category_pair, lower_bound, permutation_p
 from remi_lib.streams import numpy_generator
 
@@ -92,8 +93,8 @@ def _categories(x: Column, y: Column, lower: float, seed: int, notes: list[str])
             notes.append(
                 f"{name}: {(counts < 5).sum()} of its {len(counts)} values come fewer than 5 times"
             )
-    interval = (max(0.0, value - 1.96 * error), value + 1.96 * error)
     method = f"table of counts, {x.values} x {y.values} values, corrected for its bias"
+    interval = interval_of(value, 1.96 * error)
     return Columnwise(value, min(lower, value), interval, p, method, tuple(notes))
 
 
@@ -108,7 +109,7 @@ def _neighbours(
         notes.append(f"{(~used).sum()} samples whose value occurs once were left out")
     local, more = local[used], more[used]
     value, error = float(local.mean()), SPREAD * _error(local)
-    lost = max(0.0, value - float(more.mean()))
+    lost = value - float(more.mean())
     ceiling = math.log(len(local)) - float(digamma(K))
     if value > NEAR * ceiling:
         notes.append(
@@ -120,7 +121,7 @@ def _neighbours(
     p = math.nan if stream is None else permutation_p(x, y, stream)
     kind = "within classes (Ross 2014)" if x.discrete or y.discrete else "(Gao et al. 2017)"
     method = f"{K} nearest neighbours {kind}"
-    interval = (value - 1.96 * error, value + 1.96 * error + lost)
+    interval = interval_of(value, 1.96 * error, lost)
     return Columnwise(value, min(lower, max(value, 0.0)), interval, p, method, tuple(notes))
 
 

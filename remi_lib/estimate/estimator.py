@@ -21,7 +21,7 @@ from remi_lib.estimate.networks import (
     warnings_of,
 )
 from remi_lib.estimate.options import Options
-from remi_lib.estimate.result import MutualInformation
+from remi_lib.estimate.result import MutualInformation, interval_of
 from remi_lib.estimate.tables import categories_of
 
 FEWEST = 50  # samples
@@ -46,7 +46,7 @@ def estimate_mi(
     seeds: int = 1,
     folds: int = 5,
     steps: int = 1000,
-    patience: int = 5,
+    patience: int = 3,
     batch: int = 128,
     partners: int = 4,
     hidden: Any = (64, 64),
@@ -81,7 +81,7 @@ def estimate_mi(
             a group is in one fold.  If None, rows that look like copies of each other are.
         drop_missing: leave out rows with a missing or infinite value, in place of an error.
         bits: the unit is the bit, log 2 nats.
-        base: stack the networks with the closed form of a normal (and lay it under half of them).
+        base: stack the networks with the closed form of a normal (and lay it under them).
             False: networks alone.
         seeds, folds: networks of a kind that are averaged per fold, and folds of the cross-fit.
         steps: optimiser steps at most.  Every 50 steps each critic is read on held-out pairs of
@@ -181,8 +181,8 @@ def _single(columns: list[Column], limit: int) -> Column | None:
 def _by_critics(sample: Sample, options: Options, notes: list[str]) -> MutualInformation:
     found = train_and_read(sample, options)
     reading = found.reading
-    half = 1.96 * reading.error
-    value, interval = reading.value, (reading.value - half, reading.value + half)
+    value, half = reading.value, 1.96 * reading.error
+    interval = interval_of(value, half, found.lost)
     method = _stack_of(found)
     warnings = [*notes, *warnings_of(found, options)]
     near = neighbours_of(sample) if options.method == "auto" else None
@@ -194,7 +194,7 @@ def _by_critics(sample: Sample, options: Options, notes: list[str]) -> MutualInf
                 "followed; the dependence has many turns, or is near to deterministic"
             )
             value, half = float(near.mean()), 1.96 * error
-            interval = (value - half, value + half)
+            interval = interval_of(value, half, found.lost)
             method = f"nearest neighbours; lower bound and p-value by {method}"
     return MutualInformation(
         value,

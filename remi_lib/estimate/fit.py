@@ -20,7 +20,7 @@ from remi_lib.progress import progress
 LOOK_EVERY, EARLY = 50, (10, 25)  # steps between two looks at the held-out pairs; first looks
 TOLERANCE = 1e-3  # nats, less than which is no progress
 COLUMNS = ("critic", "seed", "fold", "step", "training", "held_out")
-_PARTNERS = 64  # product partners of a look, at most
+_PARTNERS = 16  # product partners of a look, at most: many looks, each a part of the time
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,7 @@ class _Best:
         better = seen[1].isfinite() & (seen[1] > self.seen[1])
         self.seen[:, better] = seen[:, better]
         for old, new in zip(self.kept, self.team.parameters(), strict=True):
-            # A parameter of part of the members belongs to the last ones.
-            own = better[-len(new) :].to(old.device) if len(new) else better[:0].to(old.device)
+            own = better.to(old.device)
             old[own] = new.detach()[own]
         if self.held_out > self.risen[0] + TOLERANCE:
             self.risen = self.held_out, step
@@ -140,10 +139,10 @@ class _Best:
     def history(self) -> pd.DataFrame:
         """A row per member and look."""
         members, folds = np.arange(self.team.members), self.team.rows.folds
-        plain = self.team.members - len(self.team.factor)
+        kind = "network" if self.team.base is None else "normal + network"
         columns = {
-            "critic": np.where(members < plain, "network", "normal + network"),
-            "seed": members // folds % self.team.seeds,
+            "critic": np.full(len(members), kind),
+            "seed": members // folds,
             "fold": members % folds,
         }
         times = len(self.steps)

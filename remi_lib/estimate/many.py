@@ -16,7 +16,7 @@ from remi_lib.estimate.estimator import PER_VALUE, sampled
 from remi_lib.estimate.inputs import frame_of
 from remi_lib.estimate.networks import Networks, Sample, train_and_read, warnings_of
 from remi_lib.estimate.options import Options
-from remi_lib.estimate.result import MutualInformation
+from remi_lib.estimate.result import MutualInformation, interval_of
 from remi_lib.estimate.tables import categories_of, jackknifed_entropy
 from remi_lib.progress import progress
 
@@ -67,7 +67,7 @@ def _difference(
     return MutualInformation(
         value,
         lower=max(0.0, value - half),
-        interval=(value - half, value + half),
+        interval=interval_of(value, half),
         p_value=math.nan,
         method="I(X; Y, Z) - I(X; Z) by critics on the same folds",
         history=first.fitted.history,
@@ -95,7 +95,7 @@ def _of_tables(
     return MutualInformation(
         value,
         lower=max(0.0, value - half),
-        interval=(max(0.0, value - half), value + half),
+        interval=interval_of(value, half),
         p_value=math.nan,
         method="tables of counts, corrected for their bias",
         history=pd.DataFrame(),

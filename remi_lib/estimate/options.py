@@ -41,7 +41,7 @@ class Options:
     seeds: int = 1
     folds: int = 5
     steps: int = 1000
-    patience: int = 5
+    patience: int = 3
     batch: int = 128
     partners: int = 4
     hidden: Any = (64, 64)

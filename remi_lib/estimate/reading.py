@@ -16,8 +16,10 @@ from remi_lib.losses import dv
 from remi_lib.scores import Scores
 
 PAIRS = 2**17  # of a fold that are read at most
+PARTNERS = 64  # of a watched sample, for the weights of the stack: they are found in many steps
 PULL = 1e-3  # nats, per squared weight
 PERMUTATIONS = 499  # of a fold's pairing, where all of its pairs were read
+SHIFTS = 99  # of a fold, from where on they are as good as permutations
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def read(
     """
     size = team.rows.test.shape[1]
     shifts = _shifts(size)
-    of_watch = _shifts(team.rows.watch.shape[1])
+    of_watch = _shifts(team.rows.watch.shape[1])[: PARTNERS + 1]
     watched = _parts(team, alive, [c[0] for c in closed], team.rows.watch, of_watch, per_row)
     tested = _parts(team, alive, [c[1] for c in closed], team.rows.test, shifts, per_row)
     weights = _stacked(watched.mean(0), per_row)
@@ -85,21 +87,21 @@ def _shifts(size: int) -> Tensor:
 def _parts(
     team: Team, alive: Tensor, closed: Sequence[Base], role: Tensor, shifts: Tensor, per_row: bool
 ) -> Tensor:
-    """Tables (seeds, F, critics, m, S) of a role: the networks by variant, then the closed forms.
+    """Tables (seeds, F, critics, m, S) of a role: the networks, then the closed forms.
 
-    A dead member is replaced by the mean of the living of its kind and fold.  Without any, the
-    networks of that kind score 0, or NaN if there is no closed form to be read.
+    A dead member is replaced by the mean of the living of its fold.  Without any, the networks
+    score 0, or NaN if there is no closed form to be read.
     """
     folds = team.rows.folds
     values = team.table(team.of_members(role), shifts, per_row).values
     values = values.where(alive.to(values.device)[:, None, None], math.nan)
-    values = values.view(team.variants, team.seeds, folds, *values.shape[1:])
-    values = values.where(values.isfinite(), values.nanmean(1, keepdim=True))
+    values = values.view(-1, folds, *values.shape[1:])
+    values = values.where(values.isfinite(), values.nanmean(0, keepdim=True))
     if closed:
         values = values.nan_to_num(nan=0.0)
     fits = torch.arange(folds, device=role.device)
-    others = [base.pairs(fits, role, shifts).expand_as(values[0]) for base in closed]
-    return torch.stack([*values, *others], 2)
+    others = [base.pairs(fits, role, shifts).expand_as(values) for base in closed]
+    return torch.stack([values, *others], 2)
 
 
 def _stacked(tables: Tensor, per_row: bool) -> Tensor:
@@ -156,10 +158,12 @@ def independence_p(values: Tensor, generator: torch.Generator) -> float:
 
     Permuting the pairs within a fold leaves E_Q as it is, so a fold's statistic is the mean of T
     over its pairs: against random permutations where all pairs were read, else against the
-    shifts, each of which is a permutation of samples in random order.  Valid for each fold, whose
-    pairing no critic of it has seen.  Folds depend on each other (a fold's pairs trained the
-    critics of the others), so their p-values are joined by the Cauchy combination (Liu and Xie
-    2020), which needs no independence.
+    shifts, each of which is a permutation of samples in random order.  A large fold has few
+    shifts, and is compared with a normal whose variance is that of all T: of the permutations it
+    is that of T without the means of rows and columns (Hoeffding 1951), which is less.  Valid
+    for each fold, whose pairing no critic of it has seen.  Folds depend on each other (a fold's
+    pairs trained the critics of the others), so their p-values are joined by the Cauchy
+    combination (Liu and Xie 2020), which needs no independence.
     """
     folds, size, shifts = values.shape
     if shifts == size:
@@ -172,6 +176,10 @@ def independence_p(values: Tensor, generator: torch.Generator) -> float:
         spread = values[..., 1:].mean(1)
     own = values[..., 0].mean(1, keepdim=True)
     p = (1 + (spread >= own - 1e-9).sum(1)) / (1 + spread.shape[1])
+    if spread.shape[1] < min(SHIFTS, size - 1):
+        off = values[..., 1:].flatten(1)
+        z = (own[:, 0] - off.mean(1)) / (off.std(1) / math.sqrt(size)).clamp(min=1e-12)
+        p = torch.special.ndtr(-z.double())
     if not own.isfinite().all():
         return math.nan
     # 1 among the p-values would be minus infinity, and outweigh everything.

@@ -23,10 +23,10 @@ class MutualInformation(float):
         value: the number itself.
         lower: 97.5% lower confidence bound of the MI, never below 0: a Donsker-Varadhan bound of
             critics that did not see the samples it is read on, less 1.96 standard errors.
-        interval: value -+ 1.96 standard errors.  With a network it is an interval of what these
-            critics can see, which in expectation is at most the MI: where they have not learned
-            all of the dependence the MI lies above it.  With neighbours its upper end is raised
-            by what the estimate loses from 3 to 8 of them, a measure of its bias.
+        interval: value -+ 1.96 standard errors, a negative value counting as 0, which the MI never
+            is below.  The upper end is raised by a measure of the bias: with critics by how much
+            more they read on their training pairs than on held-out ones, with neighbours by what
+            the estimate loses from 3 to 8 of them.  See :func:`interval_of`.
         p_value: against independence, by permuting the pairs.
         method: what gave the value.
         history: a row per critic, seed, fold and look: ``step``, and what the bound reads (nats)
@@ -127,6 +127,12 @@ class MutualInformation(float):
         )
         drawn.axhline(self.value * (math.log(2) if self.unit == "bits" else 1), color="0.5", lw=1)
         return drawn
+
+
+def interval_of(value: float, half: float, lost: float = 0.0) -> tuple[float, float]:
+    """value -+ half within [0, inf), its upper end raised by ``lost``; a value below 0 is 0."""
+    value = max(0.0, value)
+    return max(0.0, value - half), value + half + max(0.0, lost)
 
 
 def _again(value: float, story: dict[str, Any]) -> MutualInformation:

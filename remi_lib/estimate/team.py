@@ -1,4 +1,4 @@
-"""The critics of all folds as one batched module, with the closed-form base under half of them."""
+"""The critics of all folds as one batched module, with the closed-form base under them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from remi_lib.scores import Scores
 
 
 class Team(nn.Module):
-    """M = variants x seeds x folds critics, the fold running fastest.
+    """M = seeds x folds critics, the fold running fastest.
 
-    With a ``base`` there are two variants: a plain network, and factor x base + network, whose
-    factor starts at 1 and whose last layer starts at 0.  Without it all are plain.
+    With a ``base`` each is factor x base + network, whose factor starts at 1 and whose last layer
+    starts at 0.  Without it each is a network.
 
     Args:
         data: x (n, d_x) and y (n, d_y), float32, where the critics are to live.
@@ -39,25 +39,20 @@ class Team(nn.Module):
         super().__init__()
         self.data, self.rows, self.base, self.masks = data, rows, base, masks
         device = data[0].device
-        self.variants = 1 if base is None else 2
         self.members = len(streams)
-        self.seeds = self.members // (self.variants * rows.folds)
         self.fold = torch.arange(self.members, device=device) % rows.folds
         self.critic = PairCritic(streams, data[0].shape[1], data[1].shape[1], hidden).float()
-        plain = self.members // self.variants
-        self.factor = nn.Parameter(torch.ones(self.members - plain, dtype=torch.float32))
-        with torch.no_grad():
-            self.critic.weights[-1][plain:] = 0
+        if base is not None:
+            self.factor = nn.Parameter(torch.ones(self.members, dtype=torch.float32))
+            nn.init.zeros_(self.critic.weights[-1])
         self.to(device)
 
     def table(self, index: Tensor, shifts: Tensor, own_too: bool) -> Scores:
         """Scores of the samples ``index`` (M, m), each with its own partner and with others."""
         values = self.critic(*self._inputs(index), shifts)
         if self.base is not None:
-            plain = self.members - len(self.factor)
-            under = self.base.pairs(self.fold[plain:], index[plain:], shifts)
-            lifted = values[plain:] + self.factor[:, None, None] * under
-            values = torch.cat([values[:plain], lifted])
+            under = self.base.pairs(self.fold, index, shifts)
+            values = values + self.factor[:, None, None] * under
         return shifted_pairs(values, own_too)
 
     def _inputs(self, index: Tensor) -> list[Tensor]:

@@ -27,10 +27,11 @@ NAN = float("nan")
 
 
 class Found(NamedTuple):
-    """An estimate, and the CPU seconds it took in another process than this one."""
+    """An estimate, the CPU seconds it took in another process, and a lower confidence bound."""
 
     estimate: Estimate
     elsewhere: float = 0.0
+    lower: float = NAN
 
 
 class NotApplicable(Exception):
@@ -38,7 +39,8 @@ class NotApplicable(Exception):
 
 
 def ours(x: NDArray, y: NDArray, seed: int, **options: Any) -> Found:
-    return Found(estimate_mi(x, y, seed, label=None, **options).estimate)
+    found = estimate_mi(x, y, seed, label=None, **options)
+    return Found(found.estimate, lower=found.lower)
 
 
 def sklearn_knn(x: NDArray, y: NDArray, seed: int) -> Found:
@@ -160,6 +162,7 @@ def trial(
         "method": method,
         "seed": seed,
         **found.estimate._asdict(),
+        "lower": found.lower,
         "seconds": time.process_time() - started + found.elsewhere,
         "note": note,
     }
