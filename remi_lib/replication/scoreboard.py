@@ -180,9 +180,9 @@ def verdict_lines(ledger: pd.DataFrame) -> str:
 def messages_markdown(ledger: pd.DataFrame, page: str) -> str:
     """The README's table of messages; ``page`` is the ledger page that its cells link to.
 
-    Four columns, so that a phone shows it: the status with its condition, and what it rests on.
+    Three columns, so that a phone shows it: the status with its condition, and what it rests on.
     """
-    lines = ["|  | message | status | deciding claims |", "|---" * 4 + "|"]
+    lines = ["| message | status | deciding claims |", "|---" * 3 + "|"]
     for row in table(ledger).to_dict("records"):
         link = f"{page}#message-{row['id']}"
         status = [
@@ -190,8 +190,8 @@ def messages_markdown(ledger: pd.DataFrame, page: str) -> str:
             *([row["condition"]] if row["condition"] else []),
         ]
         evidence = [f"[{HEADINGS[s]}]({link}-{s}): {row[s]}" for s in SETTINGS if row[s]]
-        cells = [str(row["id"]), row["message"], "<br>".join(status), "<br>".join(evidence)]
-        lines.append("| " + " | ".join(cells) + " |")
+        cells = [f"{row['id']} · {row['message']}", "<br>".join(status), "<br>".join(evidence)]
+        lines.append("| " + " | ".join(cells).replace("n = ", "n\u00a0=\u00a0") + " |")
     return "\n".join(lines)
 
 

@@ -173,7 +173,7 @@ def test_the_readme_shows_the_messages_and_table_2(tmp_path, monkeypatch):
     assert "\nold\n" not in text
     lines = text.splitlines()
     for row in scoreboard.table(rows).to_dict("records"):
-        (line,) = [x for x in lines if x.startswith(f"| {row['id']} | ")]
+        (line,) = [x for x in lines if x.startswith(f"| {row['id']} · ")]
         assert f"**[{row['status']}](figures/cpu/ledger.md#message-{row['id']})**" in line
     mine, nwj = LOSSES.index("remine"), LOSSES.index("renwj")
     # Contrastive, not supervised: no 90 anywhere.
