@@ -228,9 +228,11 @@ def merged(former: pd.DataFrame | None, fresh: pd.DataFrame, keys: Sequence[str]
 
 
 def _plain(keys: pd.DataFrame) -> pd.DataFrame:
-    """Keys that compare equal before and after a CSV file, which writes 2.0 as 2."""
+    """Keys that compare equal before and after a CSV file, which writes 2.0 as 2, None as NaN."""
 
     def text(value: Any) -> str:
+        if pd.isna(value):
+            return ""
         return f"{float(value):.6g}" if isinstance(value, int | float | np.number) else str(value)
 
     return keys.map(text)

@@ -143,3 +143,10 @@ def test_a_table_that_comes_back_from_its_file_is_not_doubled(tmp_path):
     assert len(again) == 2
     store.write_csv(table[:1], tmp_path / "one.csv")  # its level is an integer when read
     assert len(cells.merged(pd.read_csv(tmp_path / "one.csv"), table, keys)) == 2
+
+
+def test_a_key_that_is_missing_is_the_same_before_and_after_its_file(tmp_path):
+    rows = pd.DataFrame({"loss": ["mine", "remine"], "weight": [None, 0.1], "mi": [1.0, 2.0]})
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    merged = cells.merged(pd.read_csv(tmp_path / "rows.csv"), rows, ["loss", "weight"])
+    assert len(merged) == 2
