@@ -29,7 +29,7 @@ from remi_lib.tasks import ImageTask, Member
 from remi_lib.tasks.images import BENCHMARKS, PRECISIONS
 
 NOTEBOOK = "04_benchmark"
-DATASET, BATCH, EPOCHS, SEEDS, WEIGHT, REJS_TARGET = "cifar10", 100, 2, 3, 0.01, 1.0
+DATASET, BATCH, EPOCHS, SEEDS, WEIGHT, REJS_TARGET = "cifar10", 100, 2, 2, 0.01, 1.0
 # What tells a row of the table from the others.
 KEYS = ["dataset", "benchmark", "loss", "weight", "target", "epochs", "seed"]
 
