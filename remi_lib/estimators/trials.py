@@ -163,7 +163,7 @@ def trial(
         "seed": seed,
         **found.estimate._asdict(),
         "lower": found.lower,
-        "seconds": time.process_time() - started + found.elsewhere,
+        "cpu_seconds": time.process_time() - started + found.elsewhere,
         "note": note,
     }
 

@@ -17,7 +17,7 @@ import pytest
 from remi_lib.estimate import estimate_mi
 from remi_lib.estimate.options import Options
 from remi_lib.estimators import comparison, trials
-from remi_lib.estimators.distributions import BENCHMARK, bivariate, overlapping_intervals, sparse
+from remi_lib.estimators.distributions import COMPARED, bivariate, overlapping_intervals, sparse
 from remi_lib.losses import FAMILIES, make_loss
 from remi_lib.paths import figures_dir
 from remi_lib.replication.scoreboard import write_block
@@ -30,14 +30,16 @@ def made_up(errors: dict[str, list[float]], name: str = "d", mi: float = 1.0) ->
     rows = [
         {"distribution": name, "dim_x": 1, "dim_y": 1, "mi": mi, "method": method, "seed": seed}
         | {"value": mi + error, "low": mi + error - 0.15, "high": mi + error + 0.15}
-        | {"seconds": 2.0, "note": ""}
+        | {"lower": mi + error - 0.15}
+        | {"cpu_seconds": 2.0, "note": ""}
         for method, list_ in errors.items()
         for seed, error in enumerate(list_)
     ]
     return pd.DataFrame(rows)
 
 
-def test_standing_is_paired_and_says_where_we_lose():
+def test_standing_is_paired_and_says_where_we_lose(monkeypatch):
+    monkeypatch.setitem(comparison.COMPARISON, "seeds", 3)
     runs = pd.concat(
         [
             made_up({"estimate_mi": [0.01, 0.02, 0.03], "a": [0.2, 0.21, 0.22]}, "won"),
@@ -51,9 +53,21 @@ def test_standing_is_paired_and_says_where_we_lose():
     assert table.loc["won", "difference"] == pytest.approx(-0.19)
     text = comparison.markdown(comparison.summarize(runs), comparison.standing(runs))
     assert "ahead on 1 distributions, level on 1 and behind on 1" in text
-    assert "larger one on lost (b)" in text
-    assert "holds the true MI in 67% of the runs, and never on: lost" in text
+    assert "more than 0.02 on lost (b, by 0.21)." in text
+    assert "is 0.132 over 3 of 46 distributions, and larger than 0.06 on 2" in text
+    assert "Its lower bound holds in 100%" in text
+    assert "in 67% of the runs, with a mean width of 0.30, and never on: lost." in text
     assert "| won | 1.000 | +0.020 ± 0.025 | +0.210 ± 0.025 | – | ahead |" in text
+
+
+def test_one_sample_has_no_interval_and_no_verdict(monkeypatch):
+    monkeypatch.setitem(comparison.COMPARISON, "seeds", 1)
+    runs = made_up({"estimate_mi": [0.1], "a": [0.3]})
+    table = comparison.standing(runs)
+    assert table["verdict"].item() == "–"
+    text = comparison.markdown(comparison.summarize(runs), table)
+    assert "one sample each of 2000" in text
+    assert "| d | 1.000 | +0.100 | +0.300 | – |" in text
 
 
 def test_a_method_without_a_number_is_a_dash_and_never_the_rival():
@@ -137,7 +151,7 @@ def test_a_row_of_another_process_counts_its_time(monkeypatch):
     monkeypatch.setattr(trials, "_bmi_process", cache(lambda: process))
     row = trials.trial(bivariate(0.5), "bmi InfoNCE", 50, 0)
     assert (row["value"], row["note"]) == (0.25, "")
-    assert 1000 <= row["seconds"] < 1010
+    assert 1000 <= row["cpu_seconds"] < 1010
     trials.trial(bivariate(0.5), "bmi MINE", 50, 0)
     asked = [json.loads(line)["method"] for line in process.stdin.getvalue().splitlines()]
     assert asked == ["bmi InfoNCE", "bmi MINE"]
@@ -177,9 +191,10 @@ def made_up_trial(distribution, method, n, seed, loss="remine", weight=None, **_
 def quick(monkeypatch, tmp_path) -> None:
     """Two methods, two distributions, no training; a README of its own."""
     few = [bivariate(0.5), bivariate(0.9)]
+    monkeypatch.setitem(comparison.COMPARISON, "seeds", 2)
     monkeypatch.setattr(trials, "trial", made_up_trial)
     monkeypatch.setattr(trials, "METHODS", dict.fromkeys(["estimate_mi", "scikit-learn kNN"]))
-    for name in ("DEVELOPMENT", "BENCHMARK"):
+    for name in ("DEVELOPMENT", "COMPARED"):
         monkeypatch.setattr(comparison, name, few)
     monkeypatch.setattr("remi_lib.replication.scoreboard.project_root", lambda: tmp_path)
     (tmp_path / "README.md").write_text("<!-- estimators: x -->\n<!-- /estimators -->\n")
@@ -201,7 +216,7 @@ def test_compare_publishes_runs_tables_figure_and_readme(quick, tmp_path, capsys
     assert "| +0.100 ± 0.000 | +0.300 ± 0.000 | ahead |" in readme
     assert (folder / "comparison.png").stat().st_size > 10_000
     again = comparison.compare()
-    assert capsys.readouterr().out.count("from the cache") == 6
+    assert capsys.readouterr().out.count("from the cache") == 8
     assert again["verdict"].tolist() == ["ahead", "ahead"]
 
 
@@ -238,8 +253,8 @@ def test_picture_shows_the_errors_of_its_summary():
 
 def test_the_committed_comparison_is_whole():
     runs = pd.read_csv(FOLDER / "comparison_runs.csv")
-    assert set(runs["distribution"]) == {d.name for d in BENCHMARK}
-    truth = {d.name: d.mi for d in BENCHMARK}
+    assert set(runs["distribution"]) <= {d.name for d in COMPARED}
+    truth = {d.name: d.mi for d in COMPARED}
     assert np.allclose(runs["mi"], runs["distribution"].map(truth), atol=1e-5)
     assert {"estimate_mi", "scikit-learn kNN", "infomeasure KSG"} <= set(runs["method"])
     summary, standing = (pd.read_csv(FOLDER / f"{n}.csv") for n in ("comparison", "standing"))

@@ -116,6 +116,21 @@ def test_maps_are_invertible_and_keep_the_mi():
             assert np.allclose(back(found), given)
 
 
+def test_maps_of_one_column():
+    base = d.bivariate(0.75)
+    (x, y), (a, b) = base.sample(N, 8), d.bimodal(base).sample(N, 8)
+    for found, share, first, second in ((a, 0.3, 0, 5), (b, 0.5, -1, 3)):
+        mixture = share * ndtr(found[:, 0] - first) + (1 - share) * ndtr(found[:, 0] - second)
+        assert stats.kstest(mixture, "uniform").pvalue > 1e-4
+    for bent, given in (*zip(d.wiggly(base).sample(N, 8), (x, y), strict=True), (a, x), (b, y)):
+        assert (np.diff(bent[np.argsort(given[:, 0]), 0]) >= 0).all()
+    u, v = d.uniform_margins(base).sample(100, 8)
+    rolled, same = d.swiss_roll(d.uniform_margins(base)).sample(100, 8)
+    turns = 21 * np.linalg.norm(rolled, axis=1) / (1.5 * math.pi)
+    assert np.allclose((turns - 1) / 2, u[:, 0])
+    assert (same == v).all()
+
+
 def test_spiral_rotates_by_an_angle_that_the_length_tells():
     base = d.sparse(3, 0.7)
     (x, y), (u, v) = base.sample(1000, 6), d.spiral(base, 1.5).sample(1000, 6)
@@ -137,7 +152,9 @@ def test_uniform_margins_are_uniform():
     assert ndtr(0) == 0.5
 
 
-@pytest.mark.parametrize("distribution", d.BENCHMARK + d.DEVELOPMENT, ids=lambda x: x.name)
+@pytest.mark.parametrize(
+    "distribution", d.COMPARED + d.BENCHMARK + d.DEVELOPMENT, ids=lambda x: x.name
+)
 def test_sets(distribution):
     x, y = distribution.sample(50, 0)
     again = distribution.sample(50, 0)
@@ -149,7 +166,10 @@ def test_sets(distribution):
 
 
 def test_the_defaults_are_not_chosen_on_what_they_are_compared_on():
-    benchmark, development = ({(x.name, x.mi) for x in s} for s in (d.BENCHMARK, d.DEVELOPMENT))
-    assert len(benchmark) == len(d.BENCHMARK) >= 8
-    assert len(development) == len(d.DEVELOPMENT)
+    """But for one distribution, which the page names."""
+    sets = (d.COMPARED, d.BENCHMARK, d.DEVELOPMENT)
+    compared, benchmark, development = ({(x.name, x.mi) for x in s} for s in sets)
+    assert [len(s) for s in (compared, benchmark, development)] == [len(s) for s in sets]
+    assert len(d.beyond_normal()) == 40
     assert not benchmark & development
+    assert {name for name, _ in compared & development} == {"dense Gaussian 3x3"}
