@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from nbconvert.exporters import TemplateExporter
 from nbconvert.preprocessors import ExtractOutputPreprocessor
@@ -39,7 +40,7 @@ from remi_lib.replication.markup import (
     title_and_message,
 )
 from remi_lib.replication.notebooks import stable_ids
-from remi_lib.replication.scoreboard import kind
+from remi_lib.replication.scoreboard import HEADINGS, kind
 from remi_lib.replication.store import replace_folder
 
 INDEX = "index.html"
@@ -243,10 +244,30 @@ def _card(of: Page, claims: Path) -> dict[str, Any]:
     }
 
 
+def _messages(table: Path) -> list[dict[str, Any]]:
+    """What the index says of each of the paper's messages; nothing where no report was made."""
+    if not table.exists():
+        return []
+    rows = pd.read_csv(table, keep_default_na=False, dtype=str).to_dict("records")
+    return [
+        {
+            **{key: escape(row[key]) for key in ("id", "message", "status", "condition")},
+            "look": row["status"].replace(" ", "-"),
+            "evidence": [
+                f"{heading}: {escape(row[setting])}".replace("n = ", "n&nbsp;=&nbsp;")
+                for setting, heading in HEADINGS.items()
+                if row[setting]
+            ],
+        }
+        for row in rows
+    ]
+
+
 def compose(notebooks: Sequence[Path], claims: Path, profile: str) -> dict[str, bytes]:
     """The files of the site, by name: a page per notebook, pictures, style sheet and index.
 
-    ``claims`` is the folder with the notebooks' verdicts, of which the index tells how many.
+    ``claims`` is the folder with the notebooks' verdicts, of which the index tells how many; the
+    table of messages that the report left beside it opens the index.
 
     Raises ValueError for a notebook that failed, was not executed, or has an unknown formula.
     """
@@ -266,7 +287,9 @@ def compose(notebooks: Sequence[Path], claims: Path, profile: str) -> dict[str, 
         written |= {f"images/{file}": data for file, data in one.pictures.items()}
     total = verdict_counts([entry for name in names for entry in _verdicts(claims, name)])
     cards = [_card(p, claims) for p in pages]
-    written[INDEX] = index.render(cards=cards, total=total, profile=escape(profile)).encode()
+    said = _messages(claims.parent / "messages.csv")
+    shown = index.render(cards=cards, messages=said, total=total, profile=escape(profile))
+    written[INDEX] = shown.encode()
     colours = HtmlFormatter(style="friendly").get_style_defs("details.code")
     keep = [line for line in colours.splitlines() if line.startswith("details.code .")]
     written["style.css"] = "\n".join(

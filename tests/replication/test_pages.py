@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -275,6 +276,17 @@ def test_later_notebooks_need_no_edit(tmp_path):
     assert len(cards) == 3
     assert cards[1].select_one(".counts").get_text() == "3 claims judged: 2 hold, 1 do not"
     assert cards[0].select_one(".counts") is None
+
+
+def test_the_index_opens_with_what_the_messages_came_to(soups, tmp_path):
+    rows = soups["index.html"].select(".messages tbody tr")
+    with (FIGURES / "messages.csv").open(encoding="utf-8") as file:
+        committed = list(csv.DictReader(file))
+    assert [row.a.get_text() for row in rows] == [row["status"] for row in committed]
+    assert [row.a["href"] for row in rows] == [f"../ledger.html#message-{i}" for i in range(1, 13)]
+    path = notebook(tmp_path / "01_toy.ipynb", TITLE)
+    bare = html_files(compose([path], tmp_path / "claims", "cpu"))["index.html"]
+    assert bare.select_one(".messages") is None  # no report was made
 
 
 def test_links_between_notebooks():
