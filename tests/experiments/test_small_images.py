@@ -61,16 +61,16 @@ def test_the_critic_of_both_benchmarks(where, outputs):
         small_images.SmallImageTask(net="resnet18")
 
 
-def test_the_plan_begins_with_what_decides_most():
+def test_the_plan_is_the_failing_families_one_seed_after_the_other():
     runs = small_images.planned()
-    assert len(runs) == 2 * 12 * 2
-    assert {r.task.benchmark for r in runs[:24]} == {"clb"}
-    assert {r.member.loss.removeprefix("re") for r in runs[:12]} == {"smile", "nwj", "tuba"}
-    assert all(r.member.weight == 0.01 for r in runs if r.member.loss.startswith("re"))
+    assert [r.member.seed for r in runs] == [0] * 6 + [1] * 6
+    assert {r.task.benchmark for r in runs} == {"clb"}
+    assert {r.member.loss.removeprefix("re") for r in runs} == {"smile", "nwj", "tuba"}
+    assert all((r.member.weight == 0.01) == r.member.loss.startswith("re") for r in runs)
 
 
 def test_a_sitting_trains_publishes_and_judges(monkeypatch):
-    plan = list(small_images.image_cells())[:12]
+    plan = list(small_images.image_cells())
     monkeypatch.setattr(small_images, "planned", lambda: PLAN)
     cells.finish(plan[:6])  # one seed of the failing families
     overnight.publish_images()
@@ -82,9 +82,9 @@ def test_a_sitting_trains_publishes_and_judges(monkeypatch):
     cells.finish(plan)
     overnight.publish_images()
     judged = pd.read_json(verdicts).set_index("id")
-    assert list(judged.index) == ["table2.clb.three-fail@cifar10", "table2.clb.rescued@cifar10"]
+    assert list(judged.index) == ["table2.clb.three-fail@cifar10"]  # too short to have trained
 
-    assert judged["n"].tolist() == [6, 6]
+    assert judged["n"].tolist() == [6]
 
 
 PLAN = [
@@ -104,10 +104,9 @@ def made_up(**failed: bool) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_what_fails_without_and_trains_with_the_penalty():
+def test_what_fails_without_the_penalty():
     rows = made_up(smile=True, nwj=True, tuba=True)
     found = small_images.judge(rows, "overnight").entries
     assert found["table2.clb.three-fail@cifar10"]["value"] == 1
-    assert found["table2.clb.rescued@cifar10"]["value"] == 0
     few = rows[(rows["seed"] < 1) | (rows["loss"] != "nwj")]
     assert not small_images.judge(few, "overnight").entries  # a seed of NWJ is missing
