@@ -134,7 +134,7 @@ def _numeric(column: pd.Series) -> bool:
 
 def _words(column: pd.Series) -> pd.Series:
     """A column of texts without the numbers in them."""
-    texts = column.fillna("").astype(str)
+    texts = column.astype(object).fillna("").astype(str)
     return texts.str.replace(r"[-+]?\d[\d.]*(e[-+]?\d+)?", "#", regex=True)
 
 
