@@ -19,7 +19,7 @@ from remi_lib.experiments.theorems import DISTANCES, POSITIVE_DISTANCES, Dual, P
 from remi_lib.intervals import Estimate
 from remi_lib.losses import dv, nwj
 from remi_lib.optimum import contrastive_law
-from remi_lib.replication.claims import Ledger
+from remi_lib.replication.claims import CONFIRMED, Ledger
 from remi_lib.tasks import grid
 from remi_lib.training import train
 
@@ -443,7 +443,7 @@ def test_sharpness_explains_scatter_by_the_gap():
 
 def test_verdict_table_selects_by_the_beginning_of_an_id():
     ledger = Ledger("13_samples_and_averages", "cpu")
-    assert ledger.judge("thm5.exponential", Estimate(2.0, 1.99, 2.01)) == "holds"
+    assert ledger.judge("thm5.exponential", Estimate(2.0, 1.99, 2.01)) == CONFIRMED
     assert len(ledger.table("thm5")) == 1
     assert ledger.table("thm6", "thm34").empty
 
