@@ -242,9 +242,10 @@ class ContrastiveLoss(ScoreLoss):
         labels = labels.to(embeddings.device)
         if self.gather_distributed:
             labels = gather(labels, -1)
-        if labels.shape[-1:] != embeddings.shape[-2:-1]:
+        if labels.shape[-1:] != embeddings.shape[-2:-1] or labels.dim() >= embeddings.dim():
             raise ValueError(
-                f"{name}: {tuple(labels.shape)} do not fit embeddings {tuple(embeddings.shape)}"
+                f"{name}: {tuple(labels.shape)} do not fit embeddings {tuple(embeddings.shape)}; "
+                "one for each row, of one-hot labels labels.argmax(-1)"
             )
         return labels
 

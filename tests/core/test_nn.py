@@ -272,6 +272,8 @@ def test_it_says_what_it_is():
         (lambda: ContrastiveLoss()(torch.randn(4)), "embeddings: "),
         (lambda: ContrastiveLoss()(torch.randn(4, 2)), "labels: "),
         (lambda: ContrastiveLoss()(torch.randn(4, 2), torch.zeros(3)), "labels: "),
+        # One-hot labels of as many classes as rows would be read as four members.
+        (lambda: ContrastiveLoss()(torch.randn(4, 2), torch.eye(4)), r"labels: .*argmax\(-1\)"),
         (
             lambda: ContrastiveLoss()(torch.randn(4, 2), torch.zeros(4), ref_emb=torch.ones(3, 2)),
             "ref_emb, ref_labels: ",
