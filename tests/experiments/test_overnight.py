@@ -35,7 +35,7 @@ def folders(tmp_path, monkeypatch):
 
 def test_the_plan_is_every_cell_once_and_one_seed_before_the_next():
     plan = overnight.plan()
-    assert len({(c.kind, c.name) for c in plan}) == len(plan) == 16 + 2 * 13 + 2 * 6
+    assert len({(c.kind, c.name) for c in plan}) == len(plan) == 16 + 2 * 13 + 2 * 7
     for kinds in (("fig7", "fig7-exact"), ("fig7-rivals",)):
         seeds = [c.name.split()[-1] for c in plan if c.kind in kinds]
         assert seeds == sorted(seeds)

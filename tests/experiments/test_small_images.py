@@ -27,7 +27,7 @@ def few_images(monkeypatch):
     x = torch.randint(256, (36, 3, 32, 32), generator=stream, dtype=torch.uint8)
     y = torch.arange(36) % CLASSES
     data = ImageSet("cifar10", x[:24], y[:24], x[24:], y[24:], CLASSES)
-    for module in (images, image_results, benchmark, common):
+    for module in (images, image_results, benchmark, common, small_images):
         monkeypatch.setattr(module, "load_images", lambda name: data)
     monkeypatch.setattr(small_images, "BATCH", 4)
     monkeypatch.setattr(small_images, "EPOCHS", 1)
@@ -63,20 +63,22 @@ def test_the_critic_of_both_benchmarks(where, outputs):
 
 def test_the_plan_is_the_failing_families_one_seed_after_the_other():
     runs = small_images.planned()
-    assert [r.member.seed for r in runs] == [0] * 6 + [1] * 6
+    assert [r.member.seed for r in runs] == [0] * 7 + [1] * 7
     assert {r.task.benchmark for r in runs} == {"clb"}
-    assert {r.member.loss.removeprefix("re") for r in runs} == {"smile", "nwj", "tuba"}
+    losses = {r.member.loss.removeprefix("re") for r in runs}
+    assert losses == {"smile", "nwj", "tuba", "infonce"}
     assert all((r.member.weight == 0.01) == r.member.loss.startswith("re") for r in runs)
 
 
 def test_a_sitting_trains_publishes_and_judges(monkeypatch):
     plan = list(small_images.image_cells())
     monkeypatch.setattr(small_images, "planned", lambda: PLAN)
-    cells.finish(plan[:6])  # one seed of the failing families
+    cells.finish(plan[:7])  # one seed
     overnight.publish_images()
     rows = pd.read_csv(figures_dir("overnight") / "table2_runs.csv")
-    assert set(rows["loss"]) == {p + f for p in ("", "re") for f in benchmark.FAILING}
+    assert set(rows["loss"]) == {p + f for p in ("", "re") for f in benchmark.FAILING} | {"infonce"}
     assert set(rows["epochs"]) == {1}
+    assert set(rows["read"]) == {"CIFAR-10"}
     verdicts = figures_dir("overnight") / "claims" / "04_benchmark.json"
     assert not verdicts.exists()  # the other seeds are missing
     cells.finish(plan)

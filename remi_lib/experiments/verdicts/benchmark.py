@@ -45,7 +45,8 @@ def judge(ledger: Ledger, runs: pd.DataFrame, rejs: pd.DataFrame) -> None:
         own = at_best_weight(runs[runs["dataset"] == name])
         slb, clb = (own[own["benchmark"] == b] for b in ("slb", "clb"))
         _supervised(say, slb, test_images(name))
-        _rescue(say, clb)
+        _failures(say, "table2.clb.three-fail", clb, "")
+        _failures(say, "table2.clb.rescued", clb, "re")
         _competitive(say, clb, test_images(name))
         say("table2.seed-spread", *_spread(slb, clb))
         zero = rejs[(rejs["dataset"] == name) & (rejs["benchmark"] == "slb")]
@@ -79,16 +80,14 @@ def judge_failures(ledger: Ledger, dataset: str, clb: pd.DataFrame) -> None:
 
     That the regularised ones *train* takes runs that are long enough to learn something.
     """
-    gone = {loss: own["failed"].to_numpy() for loss, own in clb.groupby("loss")}
-    plain = {f: gone[f] for f in FAILING}
-    sayer(ledger, dataset)("table2.clb.three-fail", np.concatenate(list(plain.values())), plain)
+    _failures(sayer(ledger, dataset), "table2.clb.three-fail", clb, "")
 
 
-def _rescue(say: Callable, runs: pd.DataFrame) -> None:
+def _failures(say: Callable, claim: str, runs: pd.DataFrame, prefix: str) -> None:
+    """Judge the share of failed runs of the three families, or of their regularised forms."""
     gone = {loss: own["failed"].to_numpy() for loss, own in runs.groupby("loss")}
-    plain, twins = ({f: gone[p + f] for f in FAILING} for p in ("", "re"))
-    say("table2.clb.three-fail", np.concatenate(list(plain.values())), plain)
-    say("table2.clb.rescued", np.concatenate(list(twins.values())), twins)
+    each = {family: gone[prefix + family] for family in FAILING}
+    say(claim, np.concatenate(list(each.values())), each)
 
 
 def _competitive(say: Callable, runs: pd.DataFrame, images: int) -> None:
