@@ -114,7 +114,7 @@ test: lint unit check ## static checks, unit tests, then nbval, then the numbers
 
 unit: $(STAMP) ## unit tests, notebook and parameter contracts; line coverage of the library
 	$(PY) -m pytest tests --ignore=tests/repository/test_artifacts.py -n $(JOBS) --dist loadfile \
-		--cov=remi_lib --cov-report=term:skip-covered --cov-fail-under=85
+		--cov=remi_lib --cov-report=term:skip-covered --cov-fail-under=93
 
 check: $(STAMP) ## nbval: run the committed notebooks and compare them and their numbers
 	rm -rf build/nbval build/check.log && mkdir -p build/nbval
