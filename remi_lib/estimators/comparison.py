@@ -334,7 +334,8 @@ def picture(summary: pd.DataFrame) -> Figure:
     mi = summary.drop_duplicates("distribution").set_index("distribution")["mi"]
     left.set_yticks(range(len(names)), [f"{n} ({mi[n]:.2f})" for n in names])
     left.set(ylim=(len(names) - 0.5, -0.5), xlabel="estimate minus true MI (nats)")
-    left.set_title("error, mean and 95% interval (true MI)", loc="right")
+    shown = "mean and 95% interval" if summary["low"].notna().any() else "of one sample"
+    left.set_title(f"error, {shown} (true MI)", loc="right")
     right.set(xscale="log", xlabel="CPU seconds", title="time")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(methods))
     return figure

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from remi_lib.experiments.plots import band, colour, panels, reference
+from remi_lib.experiments.plots import band, colour, outer_labels, panels, reference
 from remi_lib.intervals import difference
 from remi_lib.losses import FAMILIES, optimal_shift, split_name, title
 from remi_lib.streams import generator
@@ -141,7 +141,7 @@ def staircase(
             ylim=(-0.25 * top, 1.5 * top), title=title(family), xlabel="step", ylabel="MI (nats)"
         )
         ax.legend(loc="upper left", fontsize="x-small")
-        ax.label_outer()
+    outer_labels(axes, columns=3)
     return figure
 
 

@@ -63,6 +63,16 @@ def panels(
     return figure, list(axes.flat[:count])
 
 
+def outer_labels(axes: Sequence[Axes], columns: int) -> None:
+    """Keep the labels at the left and below the lowest panel of each column, full row or not."""
+    for i, ax in enumerate(axes):
+        label = ax.get_xlabel()
+        ax.label_outer()
+        if i + columns >= len(axes):
+            ax.set_xlabel(label)
+            ax.tick_params(labelbottom=True)
+
+
 def lines(
     ax: Axes, frame: pd.DataFrame, columns: Mapping[str, str], smooth: int = 0, **options
 ) -> None:

@@ -90,6 +90,16 @@ def test_panels_fill_a_page_row_by_row(count, columns, rows):
     assert figure.get_size_inches().tolist() == pytest.approx([plots.WIDTH, 2.0 * rows])
 
 
+def test_every_column_has_its_labels_below_also_where_the_last_row_is_not_full():
+    _, axes = plots.panels(4, 3, sharex=True, sharey=True)
+    for ax in axes:
+        ax.set(xlabel="step", ylabel="nats")
+    plots.outer_labels(axes, 3)
+    assert [ax.get_xlabel() for ax in axes] == ["", "step", "step", "step"]
+    assert [ax.get_ylabel() for ax in axes] == ["nats", "", "", "nats"]
+    assert axes[1].xaxis.get_tick_params()["labelbottom"]
+
+
 def test_lines_raw_and_with_a_running_median():
     frame = pd.DataFrame({"step": range(5), "mi": [0.0, 9.0, 1.0, 2.0, 3.0]})
     _, (raw, smooth) = plots.panels(2)
