@@ -81,20 +81,31 @@ def test_outcomes_count_failures_and_average_the_rest():
     assert lambda_sweep.outcome_grid(gone).loc["x", "NWJ"] == "fails 2/2"
 
 
-def test_every_claim_of_notebook_5_can_be_judged(swept):
+def judged(swept, runs: pd.DataFrame) -> Ledger:
+    """Notebook 5's ledger of some runs over lambda; MINE stands in for the losses not run."""
     ledger = Ledger("05_lambda_sweep", "cpu", ["digits"])
-    originals = swept[1]["neither"]
-    originals = pd.concat(
-        [
-            originals,
-            *(
-                originals[originals["loss"] == "mine"].assign(loss=name)
-                for name in ("smile", "infonce", "js")
-            ),
-        ]
-    )
-    lambda_verdicts.judge(ledger, originals, *swept)
+    neither = swept[1]["neither"]
+    mine = neither[neither["loss"] == "mine"]
+    others = [mine.assign(loss=name) for name in ("smile", "infonce", "js")]
+    lambda_verdicts.judge(ledger, pd.concat([neither, *others]), runs, *swept[1:])
+    return ledger
+
+
+def test_every_claim_of_notebook_5_can_be_judged(swept):
+    ledger = judged(swept, swept[0])
     assert not [key for key in ledger.due() if key not in ledger.entries]
+
+
+def test_figure_6_is_judged_at_the_papers_lambdas_alone(swept):
+    middle, large = (swept[0][swept[0]["weight"] == weight] for weight in (0.01, 1.0))
+    bad = large.assign(accuracy=0.0)
+    claim = "fig6.accuracy-hardly-moves@digits"
+    alone, with_one, with_a_third = (
+        judged(swept, pd.concat([middle, *others])).entries[claim]["value"]
+        for others in ([], [bad], [bad.assign(weight=0.1)])
+    )
+    assert alone == with_one == 0
+    assert with_a_third == pytest.approx(middle.groupby("seed")["accuracy"].mean().mean(), abs=1e-6)
 
 
 def outputs() -> pd.DataFrame:
