@@ -40,6 +40,8 @@ def ray_engine(groups: Sequence[Sequence[Run]], device: str, workers: int | None
     flight.  Raises the exception of a task that failed, after what had finished was written.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # At Ray's own niceness, 15, a worker starves on a busy machine: its start times out for ever.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
     except ModuleNotFoundError as error:

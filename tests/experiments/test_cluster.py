@@ -22,7 +22,7 @@ cluster_utils = pytest.importorskip("ray.cluster_utils")
 
 @pytest.fixture(scope="module")
 def address():
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     cluster = cluster_utils.Cluster(
         initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
     )
@@ -40,13 +40,15 @@ def on_the_cluster(address, monkeypatch):
     ray.shutdown()
 
 
-def workers() -> list[psutil.Process]:
-    """The processes that are executing a task right now."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        line = " ".join(process.info["cmdline"] or [])
-        if "ray::" in line and "remi" in line:
-            found.append(process)
+def workers(seconds: float = 60.0) -> list[psutil.Process]:
+    """The processes that are executing a task; waits for the first, as nodes start in turn."""
+    end = time.monotonic() + seconds
+    found: list[psutil.Process] = []
+    while not found and time.monotonic() < end:
+        for process in psutil.process_iter(["cmdline"]):
+            line = " ".join(process.info["cmdline"] or [])
+            if line.startswith("ray::") and "remi" in line:
+                found.append(process)
     return found
 
 
