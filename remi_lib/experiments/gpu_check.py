@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from remi_lib.devices import current, resolve_device, tensor_float
 from remi_lib.experiments import gpu_hours
-from remi_lib.experiments.image_rates import Noise, noise, our_loop, plain_loop
+from remi_lib.experiments.image_rates import Noise, at_once, noise, our_loop, plain_loop
 from remi_lib.graphs import Backend, CudaGraphs, Recording, recorded_by
 from remi_lib.losses import LOSSES, make_loss
 from remi_lib.paths import figures_dir
@@ -192,6 +192,17 @@ def measure(size: int, batch: int, precision: str, device: torch.device, images:
     return Rate(size, batch, precision, ours, plain_loop(size, batch, steps, device))
 
 
+def sharing(alone: Rate, device: torch.device, images: int = 900) -> dict[int, float]:
+    """Images per second of 1, 2 and 4 processes together, in the cell of a measured rate.
+
+    The clocks of the processes begin together, after the start of each.
+    """
+    task = Noise(size=alone.size, precision=alone.precision)
+    steps = max(images // alone.batch, 1)
+    shared = {count: at_once(count, task, alone.batch, steps, device) for count in (2, 4)}
+    return {1: alone.ours} | shared
+
+
 def rates_of(measured: Sequence[Rate]) -> gpu_hours.Rates:
     """Measured rates in the place of the stated ones: operations a second at the paper's size.
 
@@ -212,7 +223,11 @@ def rates_of(measured: Sequence[Rate]) -> gpu_hours.Rates:
 
 
 def report(
-    checks: Sequence[Check], measured: Sequence[Rate], device: dict[str, str], seconds: float
+    checks: Sequence[Check],
+    measured: Sequence[Rate],
+    shared: dict[int, float],
+    device: dict[str, str],
+    seconds: float,
 ) -> dict[str, Any]:
     """What check.json holds; hours are projected from the rates of the same run."""
     rates = rates_of(measured)
@@ -222,6 +237,8 @@ def report(
         "passed": all(check.passed for check in checks),
         "checks": [{**asdict(check), "passed": check.passed} for check in checks],
         "images per second": [asdict(rate) for rate in measured],
+        "images per second, by processes": shared,
+        "REMI_PER_GPU, fastest": max(shared, key=lambda count: shared[count]),
         "rates": asdict(rates),
         "GPU-hours, projected": {
             profile: {
@@ -266,7 +283,9 @@ def main() -> int:
     for cell in CELLS:
         measured.append(measure(*cell, device))
         say(str(measured[-1]))
-    found = report(checks, measured, about(device), time.perf_counter() - started)
+    shared = sharing(measured[-1], device)
+    say(", ".join(f"{n} at once: {rate:.0f} images/s" for n, rate in shared.items()))
+    found = report(checks, measured, shared, about(device), time.perf_counter() - started)
     target = figures_dir("gpu") / "check.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     write_json(found, target)

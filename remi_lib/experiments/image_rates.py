@@ -6,13 +6,14 @@ Both train ResNet-18 on random images, so no data set is needed and none is wait
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain, islice
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, multiprocessing
 
 from remi_lib.critics import ResNet18
 from remi_lib.devices import tensor_float
@@ -29,12 +30,14 @@ WARM_UP = 5  # steps; a GPU records its graph at the fourth
 @dataclass(frozen=True)
 class Noise(ImageTask):
     """CLB with ResNet-18 on random images in CIFAR-10's format; ``clock`` has the time at which
-    the first :data:`WARM_UP` steps were done, and that at which all were."""
+    the first :data:`WARM_UP` steps were done, and that at which all were.  ``gate`` is called in
+    between and may wait for other processes."""
 
     net: str = "resnet18"
     benchmark: str = "clb"
     images: int = 1000
     clock: list[float] = field(default_factory=list, compare=False)
+    gate: Callable[[], Any] = field(default=int, compare=False)
 
     def data(self, device: torch.device | str = "cpu") -> ImageSet:
         return noise(self.images, str(device))
@@ -46,6 +49,8 @@ class Noise(ImageTask):
         every = chain.from_iterable(super().batches(members, steps, device))
         for count in (WARM_UP, steps - WARM_UP):
             yield list(islice(every, count))
+            if not self.clock:
+                self.gate()
             self.clock.append(time.perf_counter())
 
 
@@ -66,6 +71,23 @@ def our_loop(task: Noise, batch: int, steps: int, device: torch.device) -> float
         train(task, [Member("mine", 0, batch)], WARM_UP + steps, 1e-3, "adam", device=str(device))
     started, ended = task.clock
     return steps * batch / (ended - started)
+
+
+def at_once(processes: int, task: Noise, batch: int, steps: int, device: torch.device) -> float:
+    """Images per second of all processes together that train on one device at the same time."""
+    context = multiprocessing.get_context("spawn")
+    barrier, found = context.Barrier(processes, timeout=60), context.SimpleQueue()
+    multiprocessing.spawn(_one_of, (barrier, found, task, batch, steps, device), processes)
+    started, ended = zip(*(found.get() for _ in range(processes)), strict=True)
+    return processes * steps * batch / (max(ended) - min(started))
+
+
+def _one_of(
+    rank: int, barrier: Any, found: Any, task: Noise, batch: int, steps: int, device: torch.device
+) -> None:
+    mine = replace(task, clock=[], gate=barrier.wait)
+    our_loop(mine, batch, steps, device)
+    found.put(tuple(mine.clock))
 
 
 def plain_loop(size: int, batch: int, steps: int, device: torch.device) -> float:

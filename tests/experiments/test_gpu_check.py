@@ -47,6 +47,14 @@ def test_both_loops_run():
     assert rate.plain > 0
 
 
+def test_processes_share_a_device():
+    """Two finish what one does, each on its own, and the clock sees both."""
+    shared = gpu_check.sharing(Rate(32, 5, "float32", 1e9, 1.0), CPU, images=5)
+    assert list(shared) == [1, 2, 4]
+    assert shared[1] == 1e9
+    assert 0 < shared[2] < 1e5
+
+
 MEASURED = [
     Rate(224, 10, "tf32", 2000.0, 400.0),
     Rate(224, 100, "tf32", 4000.0, 500.0),
@@ -67,11 +75,14 @@ def test_measured_rates_take_the_place_of_the_stated_ones():
 def test_the_report_says_everything_and_fails_with_one_check():
     checks = [Check("a", 0.0, 1.0, "n"), Check("b", nan, 1.0, "n")]
     device = {"name": "a device", "driver": "1", "cuda": "1", "torch": "2", "date": "2026-01-01"}
-    found = json.loads(json.dumps(gpu_check.report(checks, MEASURED, device, 61.23)))
+    found = json.loads(
+        json.dumps(gpu_check.report(checks, MEASURED, {1: 5.0, 2: 7.0, 4: 6.0}, device, 61.23))
+    )
     assert found["device"] == device
     assert found["passed"] is False
     assert [check["passed"] for check in found["checks"]] == [True, False]
     assert found["images per second"][0]["ours"] == 2000
+    assert found["REMI_PER_GPU, fastest"] == 2
     assert set(found["GPU-hours, projected"]) == set(gpu_hours.PROFILES)
     for hours in found["GPU-hours, projected"].values():
         assert hours["all"] == pytest.approx(sum(hours.values()) - hours["all"], abs=0.1)

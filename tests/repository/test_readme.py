@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from remi_lib import losses
 from tests.conftest import ROOT
@@ -24,15 +25,21 @@ def test_the_readme_has_its_snippets():
     assert len(BLOCKS) == sum(page.count("```python") for page in PAGES) >= 4
 
 
+@pytest.mark.parametrize("half", [False, True], ids=["as it is", "autocast"])
 @pytest.mark.parametrize("block", BLOCKS, ids=map(named, BLOCKS))
-def test_snippet(block, monkeypatch):
+def test_snippet(block, half, monkeypatch):
     monkeypatch.setattr(losses, "_RECIPES", dict(losses._RECIPES))
     names: dict = {"__name__": "pasted"}
-    exec(compile(block, "<pasted>", "exec"), names)
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        exec(compile(block, "<pasted>", "exec"), names)
     if "result" in names:
         assert float(names["result"]) == pytest.approx(np.log(2), abs=0.1)
     if "bound" in names:
         assert names["bound"].objective.isfinite()
+        assert names["bound"].objective.dtype == torch.float32
+    if "clip" in names:
+        assert names["clip"].log_scale.grad.isfinite()
+        assert names["clip"].last.mi.dtype == torch.float32
     if "history" in names:
         assert set(names["history"].terms["loss"]) == {"mine", "rehalfway"}
 
