@@ -290,7 +290,7 @@ def judge_staircase(p: dict[str, Any]) -> None:
     ledger = Ledger("06_gaussian_staircase", PROFILE, [p["dataset"]])
     rows = former("fig7")
     assert rows is not None
-    complete = _seeds_of_all(rows[rows["kind"] == "learned"], LOSSES)
+    complete = seeds_of_all(rows[rows["kind"] == "learned"], LOSSES)
     rows = rows[rows["seed"].isin(complete) | (rows["kind"] == "rival")]
     learned, rival = (rows[rows["kind"] == k] for k in ("learned", "rival"))
     if len(complete) > 1:
@@ -305,7 +305,7 @@ def judge_staircase(p: dict[str, Any]) -> None:
         ledger.save(complete=False)
 
 
-def _seeds_of_all(rows: pd.DataFrame, losses: Sequence[str]) -> set[int]:
+def seeds_of_all(rows: pd.DataFrame, losses: Sequence[str]) -> set[int]:
     """The seeds at which every one of the losses has run."""
     count = rows[rows["loss"].isin(losses)].groupby("seed")["loss"].nunique()
     return set(count.index[count == len(losses)])

@@ -51,7 +51,8 @@ def messages_figure(messages: pd.DataFrame) -> Figure:
                 continue
             decides = setting == row["decided by"]
             own = hue if decides else GREY
-            text = row[setting].partition("; but")[0].replace(", ", "\n")
+            text, limited, _ = row[setting].partition("; but")
+            text = text.replace(", ", "\n") + ("\nunder conditions" if limited else "")
             ax.plot(at[setting], y, "o", ms=5, mfc=own if decides else "none", mec=own)
             ax.text(at[setting] + 0.12, y, text, color="0.25", va="center", fontsize=6)
     for column, heading in {"status": "", **HEADINGS}.items():

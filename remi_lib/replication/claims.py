@@ -144,16 +144,16 @@ class Ledger:
         ]
 
     def table(self, *prefixes: str) -> pd.DataFrame:
-        """The judged claims, or those whose id begins with one of the prefixes, for display."""
+        """The judged claims for display, or those whose id begins with one of the prefixes."""
         entries = [e for e in self.entries.values() if e["id"].startswith(prefixes or ("",))]
         return pd.DataFrame(
             {
                 "claim": [e["statement"] for e in entries],
-                "statistic": [e["statistic"] for e in entries],
-                "measured": [measured(e) for e in entries],
-                "sees": ["" if e["sees"] is None else f"{float(e['sees']):.2g}" for e in entries],
-                "holds if": [e["threshold"] for e in entries],
                 "verdict": [worded(e) for e in entries],
+                "measured": [measured(e) for e in entries],
+                "holds if": [e["threshold"] for e in entries],
+                "statistic": [e["statistic"] for e in entries],
+                "sees": ["" if e["sees"] is None else f"{float(e['sees']):.2g}" for e in entries],
             }
         )
 

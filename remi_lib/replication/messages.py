@@ -9,7 +9,8 @@ the limits that make a condition of it.  The rule:
 2. There it is "not reproduced" if a deciding claim does not hold, "no power" if none fails and one
    is not resolved, and "reproduced" if all hold.  The parts that fail or are unresolved are named.
 3. It is "reproduced with a condition" where a limit shows in that setting or a larger one, or where
-   it is reproduced on one data set of the setting and not on another.
+   it is reproduced on one data set of the setting and not on another.  A message of "no power" says
+   its limits too.
 """
 
 from __future__ import annotations
@@ -108,11 +109,12 @@ def in_setting(message: Message, ledger: pd.DataFrame, setting: str) -> Finding:
         return Finding(Status.NOT_TESTED, judged=judged)
     conditions = _split_outcomes(outcomes, own, dataset)
     status = next((s for s in Status if s in outcomes.values()), Status.NOT_TESTED)
-    if status is Status.REPRODUCED:
-        conditions += _limits(message, ledger, setting)
-        status = Status.CONDITION if conditions else status
-    else:
+    if status is not Status.REPRODUCED:
         conditions += _parts(message, own["verdict"][deciding], base[deciding], status)
+    if status is not Status.NOT_REPRODUCED:
+        conditions += _limits(message, ledger, setting)
+    if status is Status.REPRODUCED and conditions:
+        status = Status.CONDITION
     return Finding(status, "; ".join(conditions), judged)
 
 
@@ -143,11 +145,10 @@ def _split_outcomes(
 def _parts(message: Message, verdicts: pd.Series, base: pd.Series, status: Status) -> list[str]:
     """The parts that keep a message from being reproduced: those that fail, else the unresolved."""
     failed = verdicts == FAILS if status is Status.NOT_REPRODUCED else ~verdicts.isin(KEPT)
-    parts = [part for claim, part in message.decided_by.items() if claim in set(base[failed])]
-    return [
-        f"{'does not hold' if status is Status.NOT_REPRODUCED else 'unresolved'}: {parts[0]}",
-        *parts[1:],
+    parts = [
+        f'"{part}"' for claim, part in message.decided_by.items() if claim in set(base[failed])
     ]
+    return [f"{'fails' if status is Status.NOT_REPRODUCED else 'not shown'}: {', '.join(parts)}"]
 
 
 def _limits(message: Message, ledger: pd.DataFrame, setting: str) -> list[str]:
@@ -216,7 +217,7 @@ def evidence(message: Message, ledger: pd.DataFrame, setting: str) -> str:
     words += [f"{len(sets)} data sets"] if len(sets) > 1 else []
     sizes = sorted({int(n) for n in own["n"].dropna()})
     words += [f"n = {sizes[0]}" + (f"–{sizes[-1]}" if len(sizes) > 1 else "")] if sizes else []
-    words += ["calculated"] if own["n"].isna().any() else []
+    words += [f"{own['n'].isna().sum()} calculated"] if own["n"].isna().any() else []
     finding = in_setting(message, ledger, setting)
     but = setting == "stand-in" and finding.status is Status.CONDITION
     return ", ".join(words) + (f"; but {finding.condition}" if but else "")

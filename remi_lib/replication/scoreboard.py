@@ -182,7 +182,7 @@ def messages_markdown(ledger: pd.DataFrame, page: str) -> str:
 
     Three columns, so that a phone shows it: the status with its condition, and what it rests on.
     """
-    lines = ["| message | status | deciding claims |", "|---" * 3 + "|"]
+    lines = ["| message | status | evidence |", "|---" * 3 + "|"]
     for row in table(ledger).to_dict("records"):
         link = f"{page}#message-{row['id']}"
         status = [

@@ -37,19 +37,19 @@ def ledger(*rows: tuple[str, str, str]) -> pd.DataFrame:
         (
             ("holds", "does not hold"),
             Status.NOT_REPRODUCED,
-            "does not hold: it rests",
+            'fails: "it rests"',
             "1 of 2 holds, 1 fails, n = 9–10",
         ),
         (
             ("not resolved", "does not hold"),
             Status.NOT_REPRODUCED,
-            "does not hold: it rests",
+            'fails: "it rests"',
             "0 of 2 hold, 1 fails, 1 unresolved, n = 9–10",
         ),
         (
             ("no power", "not resolved"),
             Status.NO_POWER,
-            "unresolved: it moves; it rests",
+            'not shown: "it moves", "it rests"',
             "0 of 2 hold, 2 unresolved, n = 9–10",
         ),
         (("holds", "not run"), Status.NOT_TESTED, "", "1 of 2 holds, 1 not run, n = 9"),
@@ -68,7 +68,7 @@ def test_evidence_says_what_was_calculated_and_on_how_many_data_sets():
         ("a@x", "reduced", "holds"), ("b@x", "reduced", "holds"), ("a@y", "reduced", "holds")
     ).assign(n=[5, None, 5])
     shown = table(rows, [MESSAGE]).iloc[0]["reduced"]
-    assert shown == "3 of 3 hold, 2 data sets, n = 5, calculated"
+    assert shown == "3 of 3 hold, 2 data sets, n = 5, 1 calculated"
 
 
 def test_a_limit_that_shows_is_a_condition():
@@ -77,6 +77,13 @@ def test_a_limit_that_shows_is_a_condition():
     assert (found.status, found.condition) == (Status.CONDITION, "only on Sundays")
     for verdict in ("does not hold", "not resolved"):
         assert decide(MESSAGE, ledger(*both, ("c", "paper", verdict)))[1].status == "reproduced"
+    # It is said of what is undecided, too, and does not make a failure look qualified.
+    for verdict, shown in (
+        ("not resolved", 'not shown: "it rests"; only on Sundays'),
+        ("does not hold", 'fails: "it rests"'),
+    ):
+        rows = ledger(both[0], ("b", "paper", verdict), ("c", "paper", "holds"))
+        assert decide(MESSAGE, rows)[1].condition == shown
     # A limit seen only on a stand-in limits nothing at the paper's setting.
     assert decide(MESSAGE, ledger(*both, ("c", "stand-in", "holds")))[1].status == "reproduced"
 
@@ -155,5 +162,5 @@ def test_flipping_a_number_flips_claim_and_message():
     judge("01_drift", {"fig1.mine-estimate-settles": 1.0})
     row = table(collect("cpu")).set_index("id").loc[1]
     assert row["status"] == "not reproduced"
-    assert row["condition"] == "does not hold: MINE's estimate has settled"
+    assert row["condition"] == 'fails: "MINE\'s estimate has settled"'
     assert figures_dir("cpu").is_dir()
