@@ -40,7 +40,7 @@ CHECKED := REMI_FIGURES="$(CURDIR)/build/nbval" REMI_REFERENCE="$(CURDIR)/build/
 JOBS ?= 2
 
 .PHONY: all overnight overnight-status env html times test unit check bench gpu-check \
-	gpu-hours soak data refresh reference compare choose wheel-check lock lint clean distclean help
+	gpu-hours soak data refresh reference compare calibration choose wheel-check lock lint clean distclean help
 
 all: $(DONE) $(REPORT) $(PAGES) $(RECEIPT) ## rebuild every artifact of the profile (PROFILE=cpu|overnight|gpu32|gpu)
 
@@ -164,6 +164,9 @@ build/bmi/.installed: requirements-bmi.txt
 compare: $(STAMP) build/bmi/.installed ## estimate_mi against public estimators, one run, half an hour
 	$(PIP) $(PIP_OPTIONS) --no-deps -r requirements-compare.txt
 	REMI_BMI_PYTHON=$(CURDIR)/$(BMI) $(PY) -m remi_lib.estimators.comparison compare
+
+calibration: $(STAMP) ## the p-value's size and power, the bound's and interval's coverage, half an hour
+	$(PY) -m remi_lib.estimators.calibration
 
 choose: $(STAMP) ## the evidence for estimate_mi's defaults, half an hour
 	$(PY) -m remi_lib.estimators.comparison choose

@@ -1,0 +1,286 @@
+"""Do the p-value, the lower bound and the interval of estimate_mi keep what they say?
+
+python -m remi_lib.estimators.calibration [size | power | coverage ...] [--minutes M]
+
+``size``: how often the p-value is at most 0.05 on independent pairs, n = 200.  ``power``: the same
+on 16 forms of dependence, beside the permutation test of distance correlation.  ``coverage``: how
+often bound and interval hold the true MI, n = 500.  Results are CSV files under
+figures/cpu/estimators and a page's paragraphs; finished parts come from the cache.  With
+``--minutes`` it stops in time, and the tables say what they hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from remi_lib.estimators import dependence, trials
+from remi_lib.estimators.comparison import FOLDER
+from remi_lib.estimators.dependence import DEPENDENT, NULLS
+from remi_lib.estimators.distributions import COMPARED, Distribution
+from remi_lib.intervals import Estimate, mean_interval
+from remi_lib.progress import progress
+from remi_lib.replication.scoreboard import write_block
+from remi_lib.replication.store import cached, publish
+
+LEVEL = 0.05
+APART = 1000  # between the seeds of one case and of the next: no two cases share a sample
+
+
+@dataclass(frozen=True)
+class Study:
+    """Cases, how often each is drawn, and what becomes of the rows.
+
+    ``row(case, n, seed)`` is computed by ``module``, ``repetitions`` for one column against one
+    and for critics; ``block`` rows are stored at a time; ``table`` sums them up.
+    """
+
+    cases: tuple[Distribution, ...]
+    n: int
+    repetitions: tuple[int, int]
+    block: int
+    row: Callable[[Distribution, int, int], dict[str, Any]]
+    module: str
+    table: Callable[[pd.DataFrame], pd.DataFrame]
+
+    def blocks(self) -> list[tuple[int, range]]:
+        """(case, its seeds) of every block: the first of all cases, then the second ..."""
+        found = []
+        for i, case in enumerate(self.cases):
+            last = APART * i + self.repetitions[critics(case)]
+            starts = range(APART * i, last, self.block)
+            found += [(k, i, range(s, min(s + self.block, last))) for k, s in enumerate(starts)]
+        return [(i, seeds) for _, i, seeds in sorted(found, key=lambda one: one[:2])]
+
+
+def critics(case: Distribution) -> bool:
+    """Whether critics read it: several columns on a side."""
+    return max(case.dims) > 1
+
+
+def share(successes: ArrayLike) -> Estimate:
+    """The share of true samples with the interval of Clopper and Pearson (1934), 95%."""
+    x = np.asarray(successes, dtype=bool)
+    found = stats.binomtest(int(x.sum()), len(x)).proportion_ci(0.95, method="exact")
+    return Estimate(float(x.mean()), float(found.low), float(found.high), "share")
+
+
+def _shares(name: str, successes: ArrayLike) -> dict[str, float]:
+    found = share(successes)
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def size(runs: pd.DataFrame) -> pd.DataFrame:
+    """Per kind of independent pairs, and of each path together: the share that is rejected."""
+    wide = {case.name for case in NULLS if critics(case)}
+    by_critics = runs["distribution"].isin(wide)
+    groups = [(str(name), own) for name, own in runs.groupby("distribution", sort=False)]
+    groups += [("all, one column against one", runs[~by_critics])]
+    groups += [("all, critics", runs[by_critics])]
+    rows = [
+        {"kind": name, "nulls": len(own), **_shares("rejected", own["p_value"] <= LEVEL)}
+        for name, own in groups
+        if len(own)
+    ]
+    return pd.DataFrame(rows)
+
+
+def power(runs: pd.DataFrame) -> pd.DataFrame:
+    """Per form of dependence: the shares that either test rejects, and their paired difference.
+
+    ``verdict``: "ahead" or "behind" if the difference's 95% interval excludes 0, else "level".
+    """
+    rows = []
+    for name, own in runs.groupby("distribution", sort=False):
+        mine, theirs = (own[column] <= LEVEL for column in ("p_value", "distance_p"))
+        apart = mean_interval(mine.astype(float) - theirs.astype(float))
+        verdict = "ahead" if apart.low > 0 else "behind" if apart.high < 0 else "level"
+        rows.append(
+            {
+                "distribution": name,
+                "samples": len(own),
+                **_shares("ours", mine),
+                **_shares("distance", theirs),
+                **dict(zip(("difference", "low", "high"), apart, strict=True)),
+                "verdict": verdict,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def coverage(runs: pd.DataFrame) -> pd.DataFrame:
+    """Per task, and over all: how often the lower bound and the interval hold, and the errors.
+
+    No two tasks share a sample, so that the interval over all runs is that of independent ones.
+    """
+    runs = runs.assign(task=runs["distribution"])
+    rows = []
+    for name, own in [*runs.groupby("task", sort=False), ("all", runs)]:
+        error = own["value"] - own["mi"]
+        rows.append(
+            {
+                "distribution": name,
+                "mi": own["mi"].mean(),
+                "samples": len(own),
+                **_shares("bound", own["lower"] <= own["mi"]),
+                **_shares("interval", own["mi"].between(own["low"], own["high"])),
+                "below": float((own["mi"] > own["high"]).mean()),
+                "width": (own["high"] - own["low"]).mean(),
+                "error": error.mean(),
+                "absolute": error.abs().mean(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+STUDIES: dict[str, Study] = {
+    "size": Study(NULLS, 200, (400, 100), 10, dependence.ours, dependence.__name__, size),
+    "power": Study(DEPENDENT, 200, (200, 50), 10, dependence.both, dependence.__name__, power),
+    "coverage": Study(
+        COMPARED,
+        500,
+        (10, 10),
+        1,
+        lambda case, n, seed: trials.trial(case, "estimate_mi", n, seed),
+        trials.__name__,
+        coverage,
+    ),
+}
+
+
+def run(name: str, until: float = float("inf")) -> pd.DataFrame:
+    """The rows of a study: blocks that were not computed yet are, until the clock says so."""
+    study, parts = STUDIES[name], []
+    blocks = study.blocks()
+    with progress(len(blocks), name, unit="block") as bar:
+        for i, seeds in blocks:
+            if time.monotonic() > until:
+                break
+            parts.append(_block(name, study, study.cases[i], seeds))
+            bar.update()
+    return pd.concat(parts, ignore_index=True)
+
+
+def _block(name: str, study: Study, case: Distribution, seeds: range) -> pd.DataFrame:
+    config = {"study": name, "case": case.name, "n": study.n, "seeds": [*seeds]}
+    rows = partial(study.row, case, study.n)
+    label = f"{name} {case.name} {seeds.start}".replace("/", " ")
+    compute = lambda: {"runs": pd.DataFrame([rows(seed) for seed in seeds])}  # noqa: E731
+    return cached(label, config, study.module, compute)["runs"]
+
+
+def present(runs: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Publish the rows of each study and its table, and the page's paragraphs; the tables."""
+    tables = {}
+    for name, rows in runs.items():
+        tables[name] = STUDIES[name].table(rows)
+        publish(f"{FOLDER}/{name}_runs", "cpu", rows)
+        publish(f"{FOLDER}/{name}", "cpu", tables[name])
+    if set(tables) == set(STUDIES):
+        write_block("calibration", "\n\n".join(said(**tables)))
+    return tables
+
+
+def said(size: pd.DataFrame, power: pd.DataFrame, coverage: pd.DataFrame) -> Iterator[str]:
+    """What the tables show, a paragraph or table each."""
+    yield (
+        f"**p-value, independent pairs, n = {STUDIES['size'].n}.** Share of samples with p ≤ "
+        f"{LEVEL}, with its 95% interval (Clopper and Pearson 1934):"
+    )
+    yield _rows(
+        ("pairs", "samples", "rejected"),
+        ((r.kind, r.nulls, _range(r.rejected, r.rejected_low, r.rejected_high)) for r in _of(size)),
+    )
+    kinds = power["verdict"].value_counts()
+    counted = ", ".join(f"{word} on {kinds.get(word, 0)}" for word in ("ahead", "level", "behind"))
+    even = power[power["verdict"] == "level"]
+    full = int((even[["ours", "distance"]].min(axis=1) >= 0.95).sum())
+    none = int((even[["ours", "distance"]].max(axis=1) <= 0.15).sum())
+    yield (
+        f"**Power, n = {STUDIES['power'].n}.** Beside the permutation test of distance correlation "
+        f"(Székely, Rizzo and Bakirov 2007; {dependence.PERMUTATIONS} permutations) on the same "
+        f"samples the p-value is {counted} of {len(power)} forms of dependence, by the 95% "
+        f"interval of the paired difference. Level are {full} where both reject in 95% or more and "
+        f"{none} where neither rejects in more than 15%."
+    )
+    yield _rows(
+        ("dependence", "samples", "estimate_mi", "distance correlation", "difference", "is"),
+        (
+            (
+                r.distribution,
+                r.samples,
+                f"{r.ours:.0%}",
+                f"{r.distance:.0%}",
+                f"{r.difference:+.2f} [{r.low:+.2f}, {r.high:+.2f}]",
+                r.verdict,
+            )
+            for r in _of(power)
+        ),
+    )
+    whole, tasks = coverage.iloc[-1], coverage.iloc[:-1]
+    least, most = tasks["samples"].min(), tasks["samples"].max()
+    each = f"{least}" if least == most else f"{least} to {most}"
+    bound, inside = (
+        _range(whole[k], whole[f"{k}_low"], whole[f"{k}_high"], 1) for k in ("bound", "interval")
+    )
+    yield (
+        f"**Lower bound and interval, n = {STUDIES['coverage'].n}.** {each} samples of each of "
+        f"{len(tasks)} distributions, {whole['samples']} in all. The lower bound holds in {bound} "
+        f"of them (it claims 97.5%), the interval in {inside}, with a mean width of "
+        f"{whole['width']:.2f} nats; the MI is above it in {whole['below']:.1%}. The mean absolute "
+        f"error is {whole['absolute']:.3f}. Distributions where either fails:"
+    )
+    fails = tasks[(tasks["bound"] < 1) | (tasks["interval"] < 0.9)]
+    yield _rows(
+        ("distribution", "MI", "bound holds", "interval holds", "mean width", "mean error"),
+        (
+            (
+                r.distribution,
+                f"{r.mi:.3f}",
+                f"{r.bound:.0%}",
+                _range(r.interval, r.interval_low, r.interval_high),
+                f"{r.width:.2f}",
+                f"{r.error:+.3f}",
+            )
+            for r in _of(fails)
+        ),
+    )
+
+
+def _of(table: pd.DataFrame) -> Iterator[Any]:
+    return table.itertuples(index=False)
+
+
+def _range(value: float, low: float, high: float, digits: int = 0) -> str:
+    return f"{value:.{digits}%} [{low:.{digits}%}, {high:.{digits}%}]"
+
+
+def _rows(head: tuple[str, ...], rows: Iterator[tuple[Any, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}", description=__doc__)
+    parser.add_argument("study", nargs="*", default=list(STUDIES), help="all if none is named")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="no block starts later")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    until = time.monotonic() + 60 * options.minutes
+    pd.set_option("display.width", 160)
+    for name, table in present({name: run(name, until) for name in options.study}).items():
+        print(name, table.round(4).to_string(), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
