@@ -1,7 +1,7 @@
 """What a test of independence is tried on, and the test that ours is compared with.
 
 Pairs that are independent, of every kind that :func:`~remi_lib.estimate_mi` tells apart, and 16
-forms of dependence.  Noise, sizes and repetitions were fixed before anything was run.
+forms of dependence.  They and their noise were fixed before anything was run.
 """
 
 from __future__ import annotations
