@@ -174,7 +174,7 @@ STUDIES: dict[str, Study] = {
 
 def run(name: str, minutes: float = math.inf) -> pd.DataFrame:
     """The rows of a study; once the minutes are over no further block is begun or read."""
-    study, parts = STUDIES[name], []
+    study, parts = STUDIES[name], list[pd.DataFrame]()
     blocks, until = study.blocks(), time.monotonic() + 60 * minutes
     with progress(len(blocks), name, unit="block") as bar:
         for i, seeds in blocks:
