@@ -8,6 +8,8 @@ what had not come back.  Image archives must be where each node's REMI_DATA says
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -49,7 +51,11 @@ def ray_engine(groups: Sequence[Sequence[Run]], device: str, workers: int | None
 
     address = os.environ.get("RAY_ADDRESS")
     # Another machine's workers get this checkout's library; on this one it is importable.
-    environment = {"py_modules": [remi_lib]} if address else None
+    environment: dict[str, Any] | None = {"py_modules": [remi_lib]} if address else None
+    python = shlex.quote(sys.executable)
+    if environment and python != sys.executable:
+        # Ray writes the path into a shell's command as it is: with a space in it no worker starts.
+        environment["py_executable"] = python
     options: dict[str, Any] = {} if address else {"include_dashboard": False}
     ours = not ray.is_initialized()
     if ours:

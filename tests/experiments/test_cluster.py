@@ -18,8 +18,6 @@ from tests.experiments.test_benchmark import few
 
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
-# Ray starts a worker by an unquoted command: with a space in it the worker dies, and Ray waits.
-pytestmark = pytest.mark.skipif(" " in sys.executable, reason="Ray: a space in Python's path")
 
 
 @pytest.fixture(scope="module")
