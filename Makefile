@@ -40,7 +40,8 @@ CHECKED := REMI_FIGURES="$(CURDIR)/build/nbval" REMI_REFERENCE="$(CURDIR)/build/
 JOBS ?= 2
 
 .PHONY: all overnight overnight-status env html times test unit check bench gpu-check \
-	gpu-hours soak data refresh reference compare calibration choose wheel-check lock lint clean distclean help
+	gpu-hours soak data refresh reference compare calibration choose wheel-check lock lint clean \
+	distclean help
 
 all: $(DONE) $(REPORT) $(PAGES) $(RECEIPT) ## rebuild every artifact of the profile (PROFILE=cpu|overnight|gpu32|gpu)
 

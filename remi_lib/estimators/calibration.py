@@ -19,19 +19,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from remi_lib.estimators import dependence, trials
 from remi_lib.estimators.comparison import FOLDER
 from remi_lib.estimators.dependence import DEPENDENT, NULLS
 from remi_lib.estimators.distributions import COMPARED, Distribution
-from remi_lib.intervals import Estimate, mean_interval
+from remi_lib.intervals import fraction_interval, mean_interval
 from remi_lib.progress import progress
-from remi_lib.replication.scoreboard import write_block
+from remi_lib.replication.scoreboard import markdown_table, write_block
 from remi_lib.replication.store import cached, publish
 
 LEVEL = 0.05
@@ -71,15 +69,8 @@ def critics(case: Distribution) -> bool:
     return max(case.dims) > 1
 
 
-def share(successes: ArrayLike) -> Estimate:
-    """The share of true samples with the interval of Clopper and Pearson (1934), 95%."""
-    x = np.asarray(successes, dtype=bool)
-    found = stats.binomtest(int(x.sum()), len(x)).proportion_ci(0.95, method="exact")
-    return Estimate(float(x.mean()), float(found.low), float(found.high), "share")
-
-
 def _shares(name: str, successes: ArrayLike) -> dict[str, float]:
-    found = share(successes)
+    found = fraction_interval(successes)
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
@@ -209,7 +200,7 @@ def said(size: pd.DataFrame, power: pd.DataFrame, coverage: pd.DataFrame) -> Ite
     """What the tables show, a paragraph or table each."""
     yield (
         f"**p-value, independent pairs, n = {STUDIES['size'].n}.** Share of samples with p ≤ "
-        f"{LEVEL}, with its 95% interval (Clopper and Pearson 1934):"
+        f"{LEVEL}, with its 95% interval (Wilson's score):"
     )
     cells = {"pairs": "{kind}", "samples": "{nulls}", "rejected": _cell("rejected", 1)}
     cells |= {"median p": "{median:.2f}"}
@@ -261,8 +252,7 @@ def _cell(name: str, digits: int = 0) -> str:
 def _markdown(table: pd.DataFrame, cells: dict[str, str]) -> str:
     """A column per cell: its heading, and the format of a row's values."""
     rows = [[cell.format(**row) for cell in cells.values()] for _, row in table.iterrows()]
-    lines = [list(cells), ["---"] * len(cells), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(list(cells), rows)
 
 
 def main(arguments: list[str] | None = None) -> None:

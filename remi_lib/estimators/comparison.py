@@ -25,7 +25,7 @@ from remi_lib.estimators import trials
 from remi_lib.estimators.distributions import COMPARED, DEVELOPMENT, Distribution
 from remi_lib.losses import FAMILIES, title
 from remi_lib.progress import progress
-from remi_lib.replication.scoreboard import write_block
+from remi_lib.replication.scoreboard import markdown_table, write_block
 from remi_lib.replication.store import cached, publish
 
 if TYPE_CHECKING:
@@ -243,19 +243,15 @@ def markdown(summary: pd.DataFrame, standings: pd.DataFrame) -> str:
     ran = summary.groupby("method", sort=False)["error"].apply(lambda e: e.notna().any())
     methods = list(ran.index[ran])
     verdict = standings.set_index("distribution")["verdict"]
-    lines = [
-        "| distribution | MI | " + " | ".join(methods) + " | estimate_mi is |",
-        "|---" * (len(methods) + 3) + "|",
-    ]
+    table = []
     for name, own in summary.groupby("distribution", sort=False):
         rows = own.set_index("method")
         cells = [_error_text(rows.loc[m]) if m in rows.index else "–" for m in methods]
-        lines.append(
-            f"| {name} | {rows['mi'].iloc[0]:.3f} | {' | '.join(cells)} | {verdict[name]} |"
-        )
+        table.append([name, f"{rows['mi'].iloc[0]:.3f}", *cells, verdict[name]])
     time = summary.groupby("method")["cpu_seconds"].median()
-    lines.append(f"| *median CPU time* | | {' | '.join(f'{time[m]:.2g} s' for m in methods)} | |")
-    return "\n\n".join([*_said(summary, standings), "\n".join(lines)])
+    table.append(["*median CPU time*", "", *(f"{time[m]:.2g} s" for m in methods), ""])
+    headings = ["distribution", "MI", *methods, "estimate_mi is"]
+    return "\n\n".join([*_said(summary, standings), markdown_table(headings, table)])
 
 
 def _said(summary: pd.DataFrame, standings: pd.DataFrame) -> Iterator[str]:

@@ -19,6 +19,7 @@ from remi_lib.replication.scoreboard import (
     HEADINGS,
     STATUS_COLOURS,
     counted,
+    markdown_table,
     messages_markdown,
     write_block,
 )
@@ -69,20 +70,19 @@ def messages_figure(messages: pd.DataFrame) -> Figure:
 def table2_markdown(table: pd.DataFrame) -> str:
     """The contrastive half of Table 2 in Markdown: ours, theory, paper."""
     block = table[(table["benchmark"] == "clb") & (table["quantity"] == "mi")].set_index("loss")
-    lines = [
+    said = (
         "Contrastive benchmark, MI in nats (ours on digits, mean ± 95% interval over seeds; "
-        "optimum of the loss; paper on CIFAR-10):",
-        "",
-        "| | original | optimum | paper | regularised | optimum | paper |",
-        "|---|---|---|---|---|---|---|",
-    ]
+        "optimum of the loss; paper on CIFAR-10):"
+    )
+    rows = []
     for family in FAMILIES:
         cells = []
         for loss in (family, "re" + family):
             row = block.loc[loss]
             cells += [cell_text(row), f"{row['theory']:.3f}", f"{row['paper']:.3f}"]
-        lines.append(f"| {title(family)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([title(family), *cells])
+    headings = ["", "original", "optimum", "paper", "regularised", "optimum", "paper"]
+    return f"{said}\n\n{markdown_table(headings, rows)}"
 
 
 def write_readme(profile: str = "cpu") -> None:

@@ -23,6 +23,7 @@ from remi_lib.replication.scoreboard import (
     counted,
     deciding_cell,
     figures,
+    markdown_table,
     messages_markdown,
 )
 from remi_lib.replication.store import atomic, write_json
@@ -157,10 +158,8 @@ def _rows(rows: pd.DataFrame, deciding: tuple[str, ...]) -> list[str]:
     """A Markdown table of claims; those that decide the message are in bold."""
     if rows.empty:
         return []
-    lines = [
-        "| claim | data | measured | holds if | threshold | verdict |",
-        "|---|---|---|---|---|---|",
-    ]
+    headings = ["claim", "data", "measured", "holds if", "threshold", "verdict"]
+    lines = []
     for row in rows.to_dict("records"):
         bold = "**" if row["id"].partition("@")[0] in deciding else ""
         notebook = Path("../../notebooks") / f"{row['notebook']}.ipynb"
@@ -173,5 +172,5 @@ def _rows(rows: pd.DataFrame, deciding: tuple[str, ...]) -> list[str]:
             row["provenance"],
             worded(row),
         ]
-        lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
-    return [*lines, ""]
+        lines.append(cells)
+    return [markdown_table(headings, lines), ""]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 
 import pandas as pd
@@ -182,7 +182,7 @@ def messages_markdown(ledger: pd.DataFrame, page: str) -> str:
 
     Three columns, so that a phone shows it: the status with its condition, and what it rests on.
     """
-    lines = ["| message | status | evidence |", "|---" * 3 + "|"]
+    rows = []
     for row in table(ledger).to_dict("records"):
         link = f"{page}#message-{row['id']}"
         status = [
@@ -191,8 +191,8 @@ def messages_markdown(ledger: pd.DataFrame, page: str) -> str:
         ]
         evidence = [f"[{HEADINGS[s]}]({link}-{s}): {row[s]}" for s in SETTINGS if row[s]]
         cells = [f"{row['id']} · {row['message']}", "<br>".join(status), "<br>".join(evidence)]
-        lines.append("| " + " | ".join(cells).replace("n = ", "n\u00a0=\u00a0") + " |")
-    return "\n".join(lines)
+        rows.append([cell.replace("n = ", "n\u00a0=\u00a0") for cell in cells])
+    return markdown_table(["message", "status", "evidence"], rows)
 
 
 def counted(ledger: pd.DataFrame) -> str:
@@ -214,6 +214,13 @@ LABELS = {
     "own": "claims about this library or beyond the paper (kept apart)",
 }
 assert LABELS.keys() == KINDS.keys()
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown, a line a row; a bar within a cell is escaped."""
+    cells = [[f" {c}".replace("|", "\\|").rstrip() for c in row] for row in (headings, *rows)]
+    lines = [f"|{' |'.join(row)} |" for row in cells]
+    return "\n".join([lines[0], "|---" * len(headings) + "|", *lines[1:]])
 
 
 def write_block(name: str, text: str) -> None:
