@@ -30,6 +30,7 @@ from remi_lib.experiments.plots import (
     colour,
     name_of,
     original_and_regularised,
+    outer_labels,
     panels,
     reference,
     reference_x,
@@ -208,7 +209,7 @@ def training_curves(epochs: pd.DataFrame, truth: float, names: Sequence[str]) ->
                 ax.text(0.97, 0.1, f"{title(loss)} diverged", transform=ax.transAxes, ha="right")
         reference(ax, truth)
         ax.set(ylim=(-0.2, 1.15 * truth), xlabel="epoch", ylabel="MI (nats)", title=title(family))
-        ax.label_outer()
+    outer_labels(axes, columns=3)
     original_and_regularised(figure)
     return figure
 
