@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,7 @@ def critic_outputs(
     losses: Sequence[str],
     foreign: Sequence[str],
     *,
-    seeds: int,
+    seeds: int | Iterable[int],
     batch: int,
     epochs: int,
     weight: float,
@@ -88,13 +88,26 @@ def critic_outputs(
     T is shifted so that it estimates log dP/dQ for every loss (NWJ: minus 1).
     """
     jobs: list[tuple[Any, ...]] = []
-    for seed in range(seeds):
+    for seed in range(seeds) if isinstance(seeds, int) else seeds:
         members = [Member(n, seed, batch, weight if n.startswith("re") else None) for n in losses]
         # A stack of one network per process where networks do not stack.
         parts = [[m] for m in members] if task.net == "resnet18" else [members]
         jobs += [(len(jobs) + i, task, p, foreign, epochs, lr, device) for i, p in enumerate(parts)]
     found = dict(unordered(_remembered, jobs, 1 if resolve_device(device).type != "cpu" else None))
     return pd.concat([found[i] for i in range(len(jobs))], ignore_index=True)
+
+
+def config_of(
+    task: ImageTask, members: Sequence[Member], foreign: Sequence[str], epochs: int, lr: float
+) -> dict[str, Any]:
+    """What the outputs of one stack of networks are filed under."""
+    return {
+        "task": vars(task),
+        "members": [member_config(m) for m in members],
+        "foreign": list(foreign),
+        "epochs": epochs,
+        "lr": lr,
+    }
 
 
 def _remembered(
@@ -106,13 +119,7 @@ def _remembered(
     lr: float,
     device: str,
 ) -> tuple[int, pd.DataFrame]:
-    config: dict[str, Any] = {
-        "task": vars(task),
-        "members": [member_config(m) for m in members],
-        "foreign": list(foreign),
-        "epochs": epochs,
-        "lr": lr,
-    }
+    config = config_of(task, members, foreign, epochs, lr)
     label = f"outputs seed {members[0].seed} ({len(members)} runs)"
 
     def compute() -> dict[str, pd.DataFrame]:

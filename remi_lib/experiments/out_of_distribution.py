@@ -34,6 +34,33 @@ def scores_of(outputs_of: pd.DataFrame) -> pd.DataFrame:
     return keep.assign(largest=largest, softmax=softmax, true=true)
 
 
+def summary(scores: pd.DataFrame, ideal: float) -> pd.DataFrame:
+    """A row per loss, seed and image set, from :func:`scores_of`; ``ideal`` is K.
+
+    ``median``: of e^T over true pairs.  ``near``: the part of the true pairs with e^T within a
+    factor 2 of K.  ``quiet``: the part of the images of which e^T, summed over the wrong labels,
+    is below K / 10.  These three are NaN where there are no labels.  ``rejected``: the part of
+    the images whose largest e^T is below K / 2.
+    """
+    ratio, largest = np.exp(scores["true"]), np.exp(scores["largest"])
+    # softmax = largest / sum: the sum of e^T over the labels, less the true one's.
+    wrong = largest / scores["softmax"] - ratio
+    read = pd.DataFrame(
+        {
+            "ratio": ratio,
+            "near": ratio.between(ideal / 2, 2 * ideal),
+            "quiet": wrong < ideal / 10,
+            "rejected": largest < ideal / 2,
+        }
+    )
+    keys = [scores[key] for key in ("loss", "seed", "set")]
+    groups = read.groupby(keys, sort=False)
+    found = groups[["near", "quiet", "rejected"]].mean()
+    found.insert(0, "median", groups["ratio"].median())
+    found.loc[found["median"].isna(), ["near", "quiet"]] = np.nan
+    return found.reset_index()
+
+
 def pairs_of(outputs_of: pd.DataFrame) -> pd.DataFrame:
     """Every pair (x, y) of a frame of outputs: its set, whether y is x's label, and e^T."""
     classes = [c for c in outputs_of if str(c).isdigit()]
@@ -43,6 +70,13 @@ def pairs_of(outputs_of: pd.DataFrame) -> pd.DataFrame:
     frame = pd.DataFrame({"ratio": np.exp(t).ravel(), "pair": kind.ravel()})
     frame["set"] = np.repeat(outputs_of["set"].to_numpy(), len(classes))
     return frame
+
+
+def pair_counts(pairs: pd.DataFrame) -> pd.DataFrame:
+    """How many pairs of each kind and set have e^T within each bin; from :func:`pairs_of`."""
+    bins = pd.cut(pairs["ratio"], np.r_[0, np.geomspace(0.01, 1000, 31), np.inf])
+    counts = pairs.groupby(["set", "pair", bins], observed=True, sort=False).size()
+    return counts.rename("pairs").reset_index()
 
 
 def auroc(scores: pd.DataFrame) -> pd.DataFrame:

@@ -30,12 +30,15 @@ from remi_lib.experiments import (
     control_figures,
     gaussian_staircase,
     one_hot_controls,
+    out_of_distribution,
     runs,
     small_images,
+    small_outputs,
     staircase_oracle,
 )
 from remi_lib.experiments.plots import use_style
 from remi_lib.experiments.verdicts import gaussian_staircase as fig7
+from remi_lib.experiments.verdicts.common import complete_seeds
 from remi_lib.experiments.verdicts.one_hot_controls import judge
 from remi_lib.losses import LOSSES
 from remi_lib.paths import figures_dir, project_root
@@ -149,7 +152,13 @@ def plan() -> list[Cell]:
         sorted(some, key=lambda cell: int(cell.name.split()[-1]))  # stable
         for some in (decisive, rival_cells(p))
     ]
-    return [*control_cells(), *by_seed[0], *by_seed[1], *small_images.image_cells()]
+    return [*control_cells(), *by_seed[0], *by_seed[1], *image_cells()]
+
+
+def image_cells() -> Iterator[Cell]:
+    """Real images: Table 2, and the networks of Fig 8."""
+    yield from small_images.image_cells()
+    yield from small_outputs.output_cells()
 
 
 def history(cell: Cell) -> pd.DataFrame | None:
@@ -290,7 +299,7 @@ def judge_staircase(p: dict[str, Any]) -> None:
     ledger = Ledger("06_gaussian_staircase", PROFILE, [p["dataset"]])
     rows = former("fig7")
     assert rows is not None
-    complete = seeds_of_all(rows[rows["kind"] == "learned"], LOSSES)
+    complete = complete_seeds(rows[rows["kind"] == "learned"], LOSSES)
     rows = rows[rows["seed"].isin(complete) | (rows["kind"] == "rival")]
     learned, rival = (rows[rows["kind"] == k] for k in ("learned", "rival"))
     if len(complete) > 1:
@@ -305,12 +314,6 @@ def judge_staircase(p: dict[str, Any]) -> None:
         ledger.save(complete=False)
 
 
-def seeds_of_all(rows: pd.DataFrame, losses: Sequence[str]) -> set[int]:
-    """The seeds at which every one of the losses has run."""
-    count = rows[rows["loss"].isin(losses)].groupby("seed")["loss"].nunique()
-    return set(count.index[count == len(losses)])
-
-
 def publish_images() -> None:
     """Table 2's runs on real images, and the claims whose runs are complete.
 
@@ -322,6 +325,29 @@ def publish_images() -> None:
     rows = cells.merged(former("table2_runs"), fresh, small_images.KEYS)
     publish("table2_runs", PROFILE, rows.sort_values(small_images.KEYS))
     ledger = small_images.judge(rows, PROFILE)
+    if ledger.entries:
+        ledger.save(complete=False)
+
+
+def publish_outputs() -> None:
+    """Fig 8's tables and figure, of the networks that are in the cache and of earlier sittings."""
+    done = small_outputs.outputs()
+    if not done:
+        return
+    scores = pd.concat([out_of_distribution.scores_of(own) for own in done])
+    fresh = {
+        "fig8_sets": (out_of_distribution.summary(scores, small_outputs.ideal()), ["set"]),
+        "fig8_auroc": (out_of_distribution.auroc(scores), ["foreign", "score"]),
+    }
+    merged = {}
+    for name, (rows, own) in fresh.items():
+        keys = ["loss", "seed", *own]
+        merged[name] = cells.merged(former(name), rows, keys).sort_values(keys)
+        publish(name, PROFILE, merged[name])
+    pairs = out_of_distribution.pairs_of(done[0])
+    figure = out_of_distribution.ratio_histograms(pairs, small_outputs.ideal())
+    publish("fig8", PROFILE, out_of_distribution.pair_counts(pairs), figure)
+    ledger = small_outputs.judge(merged["fig8_sets"], merged["fig8_auroc"], PROFILE)
     if ledger.entries:
         ledger.save(complete=False)
 
@@ -341,6 +367,7 @@ def tables() -> None:
         publish_staircase(found, p)
         judge_staircase(p)
     publish_images()
+    publish_outputs()
     plt.close("all")
 
 

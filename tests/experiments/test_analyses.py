@@ -214,7 +214,8 @@ def test_claims_of_notebook_7_by_hand():
         columns=["loss", "seed", "foreign", "score", "auroc"],
     )
     ledger = Ledger("07_out_of_distribution", "cpu", ["digits"])
-    outputs_verdicts.judge(ledger, "digits", scores, areas, "photos")
+    sets = out_of_distribution.summary(scores, 10.0)
+    outputs_verdicts.judge(ledger, "digits", sets, areas, "photos")
     assert set(ledger.due()) == set(ledger.entries)
     found = {key.removesuffix("@digits"): e["value"] for key, e in ledger.entries.items()}
     assert found == pytest.approx(

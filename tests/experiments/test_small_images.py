@@ -9,8 +9,14 @@ import pandas as pd
 import pytest
 import torch
 
-from remi_lib.experiments import image_results, overnight, small_images
-from remi_lib.experiments.verdicts import benchmark, common
+from remi_lib.experiments import (
+    image_outputs,
+    image_results,
+    overnight,
+    small_images,
+    small_outputs,
+)
+from remi_lib.experiments.verdicts import benchmark, common, out_of_distribution
 from remi_lib.images import ImageSet
 from remi_lib.losses import LOSSES
 from remi_lib.paths import figures_dir
@@ -27,10 +33,14 @@ def few_images(monkeypatch):
     x = torch.randint(256, (36, 3, 32, 32), generator=stream, dtype=torch.uint8)
     y = torch.arange(36) % CLASSES
     data = ImageSet("cifar10", x[:24], y[:24], x[24:], y[24:], CLASSES)
-    for module in (images, image_results, benchmark, common, small_images):
+    judges = (benchmark, common, out_of_distribution)
+    for module in (images, image_outputs, image_results, small_images, small_outputs, *judges):
         monkeypatch.setattr(module, "load_images", lambda name: data)
-    monkeypatch.setattr(small_images, "BATCH", 4)
-    monkeypatch.setattr(small_images, "EPOCHS", 1)
+    for name in ("SLB", "CLB"):
+        small = replace(getattr(small_images, name), batch=4, epochs=1)
+        monkeypatch.setattr(small_images, name, small)
+    monkeypatch.setattr(small_outputs, "SLB", small_images.SLB)
+    monkeypatch.setattr(small_outputs, "FOREIGN", ("inverted", "shuffled"))
 
 
 def test_features_are_non_negative_and_depend_on_the_seed_alone():
@@ -61,19 +71,33 @@ def test_the_critic_of_both_benchmarks(where, outputs):
         small_images.SmallImageTask(net="resnet18")
 
 
-def test_the_plan_is_the_failing_families_one_seed_after_the_other():
+def test_the_plan_is_all_losses_in_slb_then_the_failing_families_in_clb():
     runs = small_images.planned()
-    assert [r.member.seed for r in runs] == [0] * 7 + [1] * 7
-    assert {r.task.benchmark for r in runs} == {"clb"}
-    losses = {r.member.loss.removeprefix("re") for r in runs}
+    slb, clb = ([r for r in runs if r.task.benchmark == b] for b in ("slb", "clb"))
+    assert runs == [*slb, *clb]
+    assert [r.member.seed for r in slb] == [0] * 12 + [1] * 12 + [2] * 12
+    assert [r.member.loss for r in slb[:5]] == ["infonce", "mine", "smile", "nwj", "tuba"]
+    assert {r.member.loss for r in slb[:12]} == set(LOSSES)
+    assert [r.member.seed for r in clb] == [0] * 7 + [1] * 7
+    losses = {r.member.loss.removeprefix("re") for r in clb}
     assert losses == {"smile", "nwj", "tuba", "infonce"}
     assert all((r.member.weight == 0.01) == r.member.loss.startswith("re") for r in runs)
+    assert {r.member.loss for r in runs if r.member.target == 1} == {"rejs"}
 
 
-def test_a_sitting_trains_publishes_and_judges(monkeypatch):
-    plan = list(small_images.image_cells())
-    monkeypatch.setattr(small_images, "planned", lambda: PLAN)
-    cells.finish(plan[:7])  # one seed
+def test_the_sizes_are_the_papers_batch_and_real_images():
+    assert SIZES["SLB"].dataset == "cifar10_10k"
+    assert SIZES["SLB"].batch == 10
+    assert SIZES["CLB"].dataset == "cifar10"
+
+
+SIZES = {name: getattr(small_images, name) for name in ("SLB", "CLB")}  # before few_images
+
+
+def test_a_sitting_trains_publishes_and_judges():
+    by_benchmark = {b: [c for c in small_images.image_cells() if f" {b} " in c.name] for b in BOTH}
+    clb, slb = by_benchmark["clb"], by_benchmark["slb"]
+    cells.finish(clb[:7])  # one seed
     overnight.publish_images()
     rows = pd.read_csv(figures_dir("overnight") / "table2_runs.csv")
     assert set(rows["loss"]) == {p + f for p in ("", "re") for f in benchmark.FAILING} | {"infonce"}
@@ -81,17 +105,43 @@ def test_a_sitting_trains_publishes_and_judges(monkeypatch):
     assert set(rows["read"]) == {"CIFAR-10"}
     verdicts = figures_dir("overnight") / "claims" / "04_benchmark.json"
     assert not verdicts.exists()  # the other seeds are missing
-    cells.finish(plan)
+    cells.finish(clb)
     overnight.publish_images()
     judged = pd.read_json(verdicts).set_index("id")
     assert list(judged.index) == ["table2.clb.three-fail@cifar10"]  # too short to have trained
-
     assert judged["n"].tolist() == [6]
+    cells.finish([*slb[:5], *slb[12:17]])  # of two seeds what cross-entropy is compared with
+    overnight.publish_images()
+    judged = pd.read_json(verdicts).set_index("id")
+    assert set(judged.index) == {"table2.clb.three-fail@cifar10", "table2.slb.beats-ce@cifar10_10k"}
 
 
-PLAN = [
-    replace(run, epochs=1, member=replace(run.member, batch=4)) for run in small_images.planned()
-]
+def test_fig_8_is_published_network_by_network_and_judged_from_two():
+    plan = list(small_outputs.output_cells())
+    cells.finish(plan[:1])
+    overnight.publish_outputs()
+    folder = figures_dir("overnight")
+    sets = pd.read_csv(folder / "fig8_sets.csv")
+    assert sets["set"].tolist() == ["inverted", "shuffled", "test", "train"]
+    assert sets["near"].isna().tolist() == [True, True, False, False]  # no labels, no true pairs
+    verdicts = folder / "claims" / "07_out_of_distribution.json"
+    assert not verdicts.exists()
+    cells.finish(plan[:2])
+    overnight.publish_outputs()
+    judged = pd.read_json(verdicts).set_index("id")
+    assert {"fig8.foreign-rejected@cifar10_10k", "fig8.test-alike@cifar10_10k"} <= set(judged.index)
+    assert judged["n"].tolist() == [2] * 5
+    assert (folder / "fig8.png").exists()
+    assert pd.read_csv(folder / "fig8.csv")["pairs"].sum() == (24 + 12 + 12 + 12) * CLASSES
+
+
+def test_fig_8_is_the_papers_direction_and_notebook_7s_lambda():
+    assert FOREIGN[0] == "mnist"
+    assert parameters("07_out_of_distribution")["weight"] == small_outputs.WEIGHT
+
+
+FOREIGN, parameters = small_outputs.FOREIGN, overnight.parameters
+BOTH = ("slb", "clb")
 
 
 def made_up(**failed: bool) -> pd.DataFrame:
@@ -111,4 +161,15 @@ def test_what_fails_without_the_penalty():
     found = small_images.judge(rows, "overnight").entries
     assert found["table2.clb.three-fail@cifar10"]["value"] == 1
     few = rows[(rows["seed"] < 1) | (rows["loss"] != "nwj")]
-    assert not small_images.judge(few, "overnight").entries  # a seed of NWJ is missing
+    assert not small_images.judge(few, "overnight").entries  # one seed is left
+
+
+def test_what_the_penalty_does_is_judged_from_complete_seeds():
+    rows = made_up().assign(dataset="cifar10_10k", benchmark="slb")
+    found = small_images.judge(rows, "overnight").entries
+    about = ("closer", "accuracy", "harmless", "beats-ce")
+    assert set(found) == {f"table2.slb.{claim}@cifar10_10k" for claim in about}
+    few = rows[(rows["seed"] < 1) | (rows["loss"] != "rejs")]
+    assert not small_images.judge(few, "overnight").entries.keys() & {
+        f"table2.slb.{claim}@cifar10_10k" for claim in about[:3]
+    }

@@ -67,6 +67,12 @@ def trained(runs: pd.DataFrame, families: Sequence[str]) -> list[str]:
     return [f for f in families if not failed[f] and not failed["re" + f]]
 
 
+def complete_seeds(runs: pd.DataFrame, losses: Sequence[str]) -> set[int]:
+    """The seeds at which every one of the losses has run."""
+    count = runs[runs["loss"].isin(losses)].groupby("seed")["loss"].nunique()
+    return set(count.index[count == len(losses)])
+
+
 def gains(runs: pd.DataFrame, families: Sequence[str], quantity: str) -> pd.DataFrame:
     """Regularised minus original of a quantity: a row per seed, a column per family."""
     wide = runs.pivot(index="seed", columns="loss", values=quantity)
