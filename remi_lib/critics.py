@@ -206,6 +206,56 @@ class ResNet18(nn.Module):
         return self.net(x.contiguous(memory_format=torch.channels_last)).unsqueeze(0)
 
 
+class Block(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, each with batch norm, as in a basic ResNet block."""
+
+    def __init__(self, fan_in: int, fan_out: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(fan_in, fan_out, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(fan_out),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(fan_out, fan_out, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(fan_out),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or fan_in != fan_out:
+            shortcut = nn.Conv2d(fan_in, fan_out, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(shortcut, nn.BatchNorm2d(fan_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return relu_(self.body(x) + self.shortcut(x))
+
+
+class ResNet8(nn.Module):
+    """A residual network of 8 layers for 32 pixels, up to 512 average-pooled ReLU features.
+
+    A 3x3/2 stem of 32 channels, blocks of 32, 64 and 128, and a 1x1 convolution to ``width``: 13
+    million multiply-adds an image.  Its features are non-negative averages of ReLU outputs, as
+    ResNet-18's are, so that CLB keeps the paper's geometry.  One network, in the shape of a stack
+    of one.
+    """
+
+    width = 512
+
+    def __init__(self, seeds: Sequence[int], channels: int = 3) -> None:
+        super().__init__()
+        if len(seeds) != 1:
+            raise ValueError(f"net: resnet8 trains one member at a time, got {len(seeds)}")
+        with as_global_stream(seeds[0], "encoder"):
+            self.net = nn.Sequential(
+                *(nn.Conv2d(channels, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU()),
+                *(Block(32, 32, 1), Block(32, 64, 2), Block(64, 128, 2)),
+                *(nn.Conv2d(128, self.width, 1, bias=False), nn.BatchNorm2d(self.width)),
+                *(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+            )
+        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (1, B, 512) of images (B, C, H, W)."""
+        return self.net(x.contiguous(memory_format=torch.channels_last)).unsqueeze(0)
+
+
 SCALES = ("plain", "sqrt", "cosine")
 
 

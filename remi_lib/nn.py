@@ -308,9 +308,8 @@ class PairLoss(ScoreLoss):
             )
         given = self.log_scale.exp() if logit_scale is None else logit_scale
         scale = torch.as_tensor(given, dtype=first.dtype, device=first.device)
-        t = _inner_products(first, second, scale)
-        table = scores.symmetric_pairs(t) if self.symmetric else scores.all_pairs(t)
-        return self._evaluate(table, scale)
+        make = scores.symmetric_pairs if self.symmetric else scores.all_pairs
+        return self._evaluate(make(_inner_products(first, second, scale)), scale)
 
 
 def _inner_products(first: Tensor, second: Tensor, scale: Tensor) -> Tensor:

@@ -28,8 +28,9 @@ NEG_INF = -math.inf
 
 def logsumexp(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     """log sum e^x over ``dim``; -inf with a zero gradient (not NaN) where nothing is summed."""
-    empty = (x == NEG_INF).all(dim, keepdim=True)
-    total = torch.logsumexp(torch.where(empty, 0.0, x), dim, keepdim=True)
+    empty = x.detach().amax(dim, keepdim=True) == NEG_INF
+    x = torch.where(empty, 0.0, x)  # the name is taken over, so that a table is freed
+    total = torch.logsumexp(x, dim, keepdim=True)
     total = torch.where(empty, NEG_INF, total)
     return total.squeeze(dim)
 
@@ -143,12 +144,12 @@ def cells(x: Tensor) -> Tensor:
 
 
 def _weigh(values: Tensor, log_mass: Tensor) -> Tensor:
-    # Masked before the exponential: 0 * inf after it would be NaN.
-    return torch.where(log_mass == NEG_INF, NEG_INF, values + log_mass)
+    # Masked before the exponential: 0 * inf after it would be NaN.  In place: tables are large.
+    return (values + log_mass).masked_fill_(log_mass == NEG_INF, NEG_INF)
 
 
 def _mean(values: Tensor, log_mass: Tensor) -> Tensor:
-    return torch.where(log_mass == NEG_INF, 0.0, values).mul(log_mass.exp()).sum((-2, -1))
+    return torch.where(log_mass == NEG_INF, 0.0, values).mul_(log_mass.exp()).sum((-2, -1))
 
 
 def _uniform(mask: Tensor, like: Tensor) -> Tensor:
@@ -158,6 +159,12 @@ def _uniform(mask: Tensor, like: Tensor) -> Tensor:
     """
     count = mask.sum((-2, -1), keepdim=True).clamp(min=1).to(like.dtype)
     return torch.where(mask, count.reciprocal().log(), NEG_INF)
+
+
+def _everywhere(like: Tensor) -> Tensor:
+    """Log of the uniform measure on all cells (R, K), one number in memory."""
+    rows, columns = like.shape[-2:]
+    return like.new_full((), rows * columns).reciprocal().log().expand(rows, columns)
 
 
 def _normalized(counts: Tensor) -> Tensor:
@@ -218,7 +225,7 @@ def off_diagonal(t: Tensor) -> Scores:
 def all_pairs(t: Tensor) -> Scores:
     """All n x n pairs of a batch: the diagonal is joint, every cell product (InfoNCE)."""
     t, eye = wide(t), _eye(t, "all_pairs")
-    return Scores(t, _uniform(eye, t), _uniform(torch.ones_like(eye), t))
+    return Scores(t, _uniform(eye, t), _everywhere(t))
 
 
 def class_pairs(logits: Tensor, labels: Tensor) -> Scores:
@@ -243,7 +250,7 @@ def class_pairs(logits: Tensor, labels: Tensor) -> Scores:
     logits = wide(logits)
     classes = torch.arange(logits.shape[-1], device=logits.device)
     true = labels.unsqueeze(-1) == classes
-    return Scores(logits, _uniform(true, logits), _uniform(torch.ones_like(true), logits))
+    return Scores(logits, _uniform(true, logits), _everywhere(logits))
 
 
 def same_label_pairs(embeddings: Tensor, labels: Tensor) -> Scores:
@@ -347,7 +354,7 @@ def symmetric_pairs(t: Tensor) -> Scores:
     t, eye = wide(t), _eye(t, "symmetric_pairs")
     values = torch.cat([t, t.mT], -2)
     joint = torch.cat([eye, eye], -2)
-    return Scores(values, _uniform(joint, values), _uniform(torch.ones_like(joint), values))
+    return Scores(values, _uniform(joint, values), _everywhere(values))
 
 
 def keep(scores: Scores, mask: Tensor) -> Scores:

@@ -91,7 +91,7 @@ def critic_outputs(
     for seed in range(seeds) if isinstance(seeds, int) else seeds:
         members = [Member(n, seed, batch, weight if n.startswith("re") else None) for n in losses]
         # A stack of one network per process where networks do not stack.
-        parts = [[m] for m in members] if task.net == "resnet18" else [members]
+        parts = [members] if task.stacks else [[m] for m in members]
         jobs += [(len(jobs) + i, task, p, foreign, epochs, lr, device) for i, p in enumerate(parts)]
     found = dict(unordered(_remembered, jobs, 1 if resolve_device(device).type != "cpu" else None))
     return pd.concat([found[i] for i in range(len(jobs))], ignore_index=True)

@@ -1,4 +1,4 @@
-"""CIFAR-10 at 32 pixels on a CPU: a small residual network, its runs, and what they decide.
+"""CIFAR-10 at 32 pixels on a CPU: the runs of a small residual network, and what they decide.
 
 The overnight profile's real images.  SLB trains on 10,000 of them for as many passes as fit them,
 since the paper's networks have fitted theirs.  CLB is short: it says which losses fail, and not
@@ -12,12 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import pandas as pd
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import relu_
 
-from remi_lib.checks import one_of
-from remi_lib.critics import ImageCritic
 from remi_lib.experiments import image_runs
 from remi_lib.experiments.image_results import per_run
 from remi_lib.experiments.image_runs import Run
@@ -28,11 +23,9 @@ from remi_lib.images import load_images
 from remi_lib.losses import LOSSES, split_name
 from remi_lib.replication.cells import Cell
 from remi_lib.replication.claims import Ledger
-from remi_lib.streams import as_global_stream
 from remi_lib.tasks import ImageTask, Member
-from remi_lib.tasks.images import BENCHMARKS, PRECISIONS
 
-NOTEBOOK = "04_benchmark"
+NOTEBOOK, NET = "04_benchmark", "resnet8"
 DATASET, WEIGHT = "cifar10", 0.01
 CONTROL = "infonce"  # cross-entropy in SLB; in CLB whether anything is learned in so few steps
 REJS_TARGET = 1.0  # as the authors' code for images has it
@@ -54,76 +47,6 @@ CLB = Size(DATASET, batch=100, epochs=2, seeds=2)
 KEYS = ["dataset", "benchmark", "loss", "weight", "target", "epochs", "seed"]
 
 
-class Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, each with batch norm, as in a basic ResNet block."""
-
-    def __init__(self, fan_in: int, fan_out: int, stride: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(fan_in, fan_out, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(fan_out),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(fan_out, fan_out, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(fan_out),
-        )
-        self.shortcut: nn.Module = nn.Identity()
-        if stride > 1 or fan_in != fan_out:
-            shortcut = nn.Conv2d(fan_in, fan_out, 1, stride, bias=False)
-            self.shortcut = nn.Sequential(shortcut, nn.BatchNorm2d(fan_out))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return relu_(self.body(x) + self.shortcut(x))
-
-
-class SmallResNet(nn.Module):
-    """A residual network of 8 layers for 32 pixels, up to 512 average-pooled ReLU features.
-
-    A 3x3/2 stem of 32 channels, blocks of 32, 64 and 128, and a 1x1 convolution to ``width``: 10
-    million multiply-adds an image.  Its features are non-negative averages of ReLU outputs, as
-    ResNet-18's are, so that CLB keeps the paper's geometry.  One network, in the shape of a stack
-    of one.
-    """
-
-    width = 512
-
-    def __init__(self, seeds: Sequence[int], channels: int = 3) -> None:
-        super().__init__()
-        if len(seeds) != 1:
-            raise ValueError(f"net: resnet8 trains one member at a time, got {len(seeds)}")
-        with as_global_stream(seeds[0], "encoder"):
-            self.net = nn.Sequential(
-                *(nn.Conv2d(channels, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU()),
-                *(Block(32, 32, 1), Block(32, 64, 2), Block(64, 128, 2)),
-                *(nn.Conv2d(128, self.width, 1, bias=False), nn.BatchNorm2d(self.width)),
-                *(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-            )
-        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (1, B, 512) of images (B, C, H, W)."""
-        return self.net(x.contiguous(memory_format=torch.channels_last)).unsqueeze(0)
-
-
-@dataclass(frozen=True)
-class SmallImageTask(ImageTask):
-    """A cell of Table 2 with :class:`SmallResNet` as its encoder."""
-
-    dataset: str = DATASET
-    net: str = "resnet8"
-
-    def __post_init__(self) -> None:
-        one_of("benchmark", self.benchmark, BENCHMARKS)
-        one_of("net", self.net, ("resnet8",))
-        one_of("precision", self.precision, PRECISIONS)
-
-    def critic(self, members: Sequence[Member]) -> ImageCritic:
-        """The member's encoder, with a linear head of K logits for SLB."""
-        seeds, data = [m.seed for m in members], self.data()
-        encoder = SmallResNet(seeds, data.train_x.shape[1])
-        outputs = data.classes if self.benchmark == "slb" else self.outputs
-        return ImageCritic(encoder, seeds, encoder.width, outputs, self.scale, self.temperature)
-
-
 def planned() -> list[Run]:
     """SLB with all losses, then CLB with the families that fail in it by the paper.
 
@@ -138,13 +61,14 @@ def planned() -> list[Run]:
 
 def runs_at(size: Size, benchmark: str, losses: Sequence[str]) -> list[Run]:
     """A run per seed and loss, at one lambda."""
+    task = ImageTask(size.dataset, benchmark, NET)
     runs = []
     for seed in range(size.seeds):
         for loss in losses:
             weight = WEIGHT if split_name(loss)[1] else None
             target = REJS_TARGET if loss == "rejs" else None
             member = Member(loss, seed, size.batch, weight, target)
-            runs.append(Run(SmallImageTask(size.dataset, benchmark), member, size.epochs))
+            runs.append(Run(task, member, size.epochs))
     return runs
 
 

@@ -13,13 +13,13 @@ from typing import Any
 import pandas as pd
 
 from remi_lib.experiments import image_outputs
-from remi_lib.experiments.small_images import SLB, SmallImageTask
+from remi_lib.experiments.small_images import NET, SLB
 from remi_lib.experiments.verdicts import out_of_distribution as verdicts
 from remi_lib.images import load_images
 from remi_lib.replication import cells
 from remi_lib.replication.cells import Cell
 from remi_lib.replication.claims import Ledger
-from remi_lib.tasks import Member
+from remi_lib.tasks import ImageTask, Member
 
 NOTEBOOK = "07_out_of_distribution"
 LOSS, WEIGHT, LR = "remine", 0.1, 1e-3
@@ -29,7 +29,7 @@ SEEDS = 5
 
 def output_cells() -> Iterator[Cell]:
     """A network a seed."""
-    task = SmallImageTask(SLB.dataset)
+    task = ImageTask(SLB.dataset, net=NET)
     options: dict[str, Any] = {"batch": SLB.batch, "epochs": SLB.epochs, "weight": WEIGHT, "lr": LR}
     for seed in range(SEEDS):
         config = image_outputs.config_of(

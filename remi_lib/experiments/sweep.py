@@ -77,7 +77,7 @@ def chunks(runs: Sequence[Run], stack: int) -> list[list[Run]]:
         companies.setdefault(run.company, []).append(run)
     cut: list[list[Run]] = []
     for company in companies.values():
-        size = 1 if company[0].task.net == "resnet18" else stack
+        size = stack if company[0].task.stacks else 1
         cut += [company[i : i + size] for i in range(0, len(company), size)]
     return sorted(cut, key=lambda group: -len(group) * group[0].epochs)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from remi_lib.checks import one_of
-from remi_lib.critics import ImageCritic, ResNet18, StackedConvNet
+from remi_lib.critics import ImageCritic, ResNet8, ResNet18, StackedConvNet
 from remi_lib.evaluation import batch_statistics
 from remi_lib.images import ImageSet, load_images
 from remi_lib.losses import BoundOf
@@ -23,7 +23,9 @@ from remi_lib.streams import generator
 from remi_lib.tasks.members import BLOCK, Ensemble, Member, Recorder, terms
 
 BENCHMARKS = ("slb", "clb")
-NETS = ("convnet", "resnet18")
+# The residual networks: of one width, and one member at a time.
+RESIDUAL: dict[str, type[ResNet8] | type[ResNet18]] = {"resnet8": ResNet8, "resnet18": ResNet18}
+NETS = ("convnet", *RESIDUAL)
 PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
@@ -51,23 +53,30 @@ class ImageTask:
         one_of("benchmark", self.benchmark, BENCHMARKS)
         one_of("net", self.net, NETS)
         one_of("precision", self.precision, PRECISIONS)
-        if self.net == "resnet18" and self.width != ResNet18.width:
-            raise ValueError(f"width: {self.width} is not allowed; ResNet-18 has {ResNet18.width}")
+        known = RESIDUAL.get(self.net)
+        if known and self.width != known.width:
+            raise ValueError(f"width: {self.width} is not allowed; {self.net} has {known.width}")
+
+    @property
+    def stacks(self) -> bool:
+        """Whether several members train as one batched network."""
+        return self.net not in RESIDUAL
 
     def data(self, device: torch.device | str = "cpu") -> ImageSet:
         """The image set, on a device."""
         return load_images(self.dataset).to(device)
 
+    def encoder(self, seeds: Sequence[int], channels: int, side: int) -> nn.Module:
+        """Images (B, C, H, W) of this many channels and pixels a side -> features (M, B, width)."""
+        if self.net in RESIDUAL:
+            return RESIDUAL[self.net](seeds, channels)
+        return StackedConvNet(seeds, side, channels, self.width)
+
     def critic(self, members: Sequence[Member]) -> ImageCritic:
         """The members' encoders, with a linear head of K logits for SLB."""
-        data = self.data()
-        seeds = [m.seed for m in members]
-        channels = data.train_x.shape[1]
-        if self.net == "resnet18":
-            encoder: nn.Module = ResNet18(seeds, channels)
-        else:
-            side = self.size or data.train_x.shape[-1]
-            encoder = StackedConvNet(seeds, side, channels, self.width)
+        data, seeds = self.data(), [m.seed for m in members]
+        channels, side = data.train_x.shape[1], data.train_x.shape[-1]
+        encoder = self.encoder(seeds, channels, self.size or side)
         outputs = data.classes if self.benchmark == "slb" else self.outputs
         return ImageCritic(encoder, seeds, self.width, outputs, self.scale, self.temperature)
 

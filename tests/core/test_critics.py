@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from remi_lib.critics import ConcatCritic, ImageCritic, ResNet18, StackedConvNet, normal_init
+from remi_lib.critics import (
+    Block,
+    ConcatCritic,
+    ImageCritic,
+    ResNet8,
+    ResNet18,
+    StackedConvNet,
+    normal_init,
+)
 
 
 def test_split_first_layer_equals_plain_concatenation():
@@ -109,6 +117,33 @@ def test_resnet_is_torchvisions():
         assert a.equal(b)
     with pytest.raises(ValueError, match="one member at a time"):
         ResNet18([0, 1])
+
+
+def test_resnet8_is_of_13_million_multiply_adds():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        ResNet8([0])(torch.rand(1, 3, 32, 32))
+    assert counter.get_total_flops() / 2 == pytest.approx(13.3e6, rel=0.01)
+
+
+def test_resnet8s_features_are_non_negative_and_depend_on_the_seed_alone():
+    x = torch.rand(4, 3, 32, 32)
+    first, again, other = (ResNet8([seed])(x) for seed in (0, 0, 1))
+    assert first.shape == (1, 4, 512)
+    assert first.min() >= 0
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    assert not torch.equal(first, other)
+    with pytest.raises(ValueError, match="net: resnet8 trains one member at a time"):
+        ResNet8([0, 1])
+
+
+def test_a_block_is_its_convolutions_beside_its_shortcut():
+    block = Block(2, 2, 1).eval()
+    torch.nn.init.zeros_(block.body[3].weight)  # the last convolution says nothing
+    x = torch.rand(1, 2, 4, 4)
+    torch.testing.assert_close(block(x), x)  # batch norm at its start leaves zero where it is
+    assert Block(2, 3, 2)(x).shape == (1, 3, 2, 2)
 
 
 def test_half_precision_ends_at_the_encoder():

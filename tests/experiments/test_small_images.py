@@ -21,7 +21,7 @@ from remi_lib.images import ImageSet
 from remi_lib.losses import LOSSES
 from remi_lib.paths import figures_dir
 from remi_lib.replication import cells
-from remi_lib.tasks import Member, images
+from remi_lib.tasks import ImageTask, Member, images
 
 CLASSES = 2
 
@@ -43,32 +43,14 @@ def few_images(monkeypatch):
     monkeypatch.setattr(small_outputs, "FOREIGN", ("inverted", "shuffled"))
 
 
-def test_features_are_non_negative_and_depend_on_the_seed_alone():
-    x = torch.rand(4, 3, 32, 32)
-    first, again, other = (small_images.SmallResNet([seed])(x) for seed in (0, 0, 1))
-    assert first.shape == (1, 4, 512)
-    assert first.min() >= 0
-    torch.testing.assert_close(first, again, rtol=0, atol=0)
-    assert not torch.equal(first, other)
-    with pytest.raises(ValueError, match="net: resnet8 trains one member at a time"):
-        small_images.SmallResNet([0, 1])
-
-
-def test_a_block_is_its_convolutions_beside_its_shortcut():
-    block = small_images.Block(2, 2, 1).eval()
-    torch.nn.init.zeros_(block.body[3].weight)  # the last convolution says nothing
-    x = torch.rand(1, 2, 4, 4)
-    torch.testing.assert_close(block(x), x)  # batch norm at its start leaves zero where it is
-    assert small_images.Block(2, 3, 2)(x).shape == (1, 3, 2, 2)
-
-
 @pytest.mark.parametrize(("where", "outputs"), [("slb", CLASSES), ("clb", 512)])
 def test_the_critic_of_both_benchmarks(where, outputs):
-    task = small_images.SmallImageTask(benchmark=where)
+    task = ImageTask("cifar10", where, small_images.NET)
     critic = task.critic([Member("infonce", 0, 4)])
     assert critic(torch.rand(4, 3, 32, 32)).shape == (1, 4, outputs)
-    with pytest.raises(ValueError, match="net"):
-        small_images.SmallImageTask(net="resnet18")
+    assert not task.stacks
+    with pytest.raises(ValueError, match="width: 64 is not allowed; resnet8 has 512"):
+        replace(task, width=64)
 
 
 def test_the_plan_is_all_losses_in_slb_then_the_failing_families_in_clb():

@@ -37,7 +37,7 @@ def runs_of(
 ) -> list[LongRun]:
     """The runs of Table 3: both benchmarks, every seed; ``weights``: lambda of each benchmark.
 
-    The small network trains all losses of a seed as one run, ResNet-18 one loss a run.
+    The small network trains all losses of a seed as one run, a residual one one loss a run.
 
     Raises:
         ValueError: a benchmark without a lambda.
@@ -52,7 +52,7 @@ def runs_of(
                 for loss in losses
             ]
             where = ImageTask(benchmark=benchmark, **task)
-            groups = [[m] for m in members] if where.net == "resnet18" else [members]
+            groups = [members] if where.stacks else [[m] for m in members]
             runs += [LongRun(where, tuple(group), epochs, lr, augment) for group in groups]
     return runs
 

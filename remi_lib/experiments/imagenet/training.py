@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from remi_lib import distributed
-from remi_lib.critics import ImageCritic, ResNet18, StackedConvNet
+from remi_lib.critics import ImageCritic
 from remi_lib.devices import denormals_flushed
 from remi_lib.distributed import gather, share, world
 from remi_lib.experiments.imagenet.trees import (
@@ -78,8 +78,8 @@ class LongRun:
             raise ValueError(
                 f"schedule: {self.schedule!r} is not allowed; one of {', '.join(SCHEDULES)}"
             )
-        if self.task.net == "resnet18" and len(self.members) != 1:
-            raise ValueError("members: resnet18 trains one at a time")
+        if not self.task.stacks and len(self.members) != 1:
+            raise ValueError(f"members: {self.task.net} trains one at a time")
         if self.task.net == "convnet" and self.task.precision != "float32":
             raise ValueError(
                 f"precision: {self.task.precision!r} is not allowed with the small network, whose "
@@ -145,10 +145,7 @@ def critic_of(task: ImageTask, members: Sequence[Member], data: ImageSet) -> Ima
     In bfloat16 the encoder is; SLB's head makes scores, and scores are float32.
     """
     seeds = [m.seed for m in members]
-    size = data.train_x.shape[-1]
-    encoder: nn.Module = (
-        ResNet18(seeds) if task.net == "resnet18" else StackedConvNet(seeds, size, 3, task.width)
-    )
+    encoder = task.encoder(seeds, 3, data.train_x.shape[-1])
     if task.precision == "bfloat16":
         encoder = HalfPrecision(encoder)
     outputs = data.classes if task.benchmark == "slb" else task.outputs
