@@ -16,20 +16,19 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 import yaml
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from remi_lib.critics import ResNet18, StackedConvNet
 from remi_lib.experiments import planned
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.imagenet import table3
 from remi_lib.experiments.imagenet.trees import IMAGENET_IMAGES
 from remi_lib.losses import RIVALS
 from remi_lib.paths import project_root
-from remi_lib.replication.store import atomic
+from remi_lib.replication.scoreboard import markdown_table, write_block
+from remi_lib.tasks import ImageTask
 
 PROFILES = ("gpu32", "gpu")
-BEGIN, END = "<!-- gpu-hours: `make gpu-hours` -->\n", "<!-- gpu-hours: end -->\n"
+HEADINGS = ("artifact", "trainings", "images", "steps", "FLOP", "GPU-hours")
 SIDES = {"digits": (1, 8), "mnist": (1, 28), "cifar10": (3, 32), "cifar100": (3, 32)}
 TRAIN_IMAGES = {"digits": 1437, "mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
 CLASSES = {"digits": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
@@ -81,12 +80,8 @@ class Cost:
 @cache
 def training_flop(network: Network) -> float:
     """Operations of a forward and a backward pass on one image, as torch counts them."""
-    if network.net == "resnet18":
-        encoder: nn.Module = ResNet18([0], network.channels)
-    elif network.net == "convnet":
-        encoder = StackedConvNet([0], network.size, network.channels, network.width)
-    else:
-        raise ValueError(f"net: the operations of {network.net!r} are not known here")
+    task = ImageTask(net=network.net, width=network.width)
+    encoder = task.encoder([0], network.channels, network.size)
     images = torch.zeros(2, network.channels, network.size, network.size)
     with FlopCounterMode(display=False) as counter:
         encoder(images).sum().backward()
@@ -161,28 +156,17 @@ def table(profile: str, rates: Rates = Rates(), root: Path | None = None) -> pd.
 
 def markdown(profile: str, rates: Rates = Rates(), root: Path | None = None) -> str:
     """The table as Markdown."""
-    lines = ["| artifact | trainings | images | steps | FLOP | GPU-hours |"]
-    lines += ["|---|--:|--:|--:|--:|--:|"]
+    rows = []
     for row in table(profile, rates, root).itertuples():
         images = f"{row.images:.2g}" if row.images else "–"
         cells = [f"{row.artifact}", f"{row.runs}", images, f"{row.steps:.2g}", f"{row.flop:.1e}"]
-        cells += [f"{row.hours:.1f}" if row.hours >= 0.1 else "< 0.1"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([*cells, f"{row.hours:.1f}" if row.hours >= 0.1 else "< 0.1"])
+    return markdown_table(HEADINGS, rows)
 
 
 def block(root: Path | None = None) -> str:
-    """The tables of all profiles, as docs/gpu.md holds them between :data:`BEGIN` and END."""
-    parts = [f"`PROFILE={name}`\n\n{markdown(name, root=root)}\n" for name in PROFILES]
-    return "\n".join(parts)
-
-
-def with_block(text: str, new: str) -> str:
-    """A document with the generated block replaced; ValueError if it has no place for it."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"docs/gpu.md: needs one {BEGIN.strip()} and one {END.strip()}")
-    before, rest = text.split(BEGIN)
-    return before + BEGIN + new + END + rest.split(END)[1]
+    """The tables of all profiles, as docs/gpu.md holds them."""
+    return "\n\n".join(f"`PROFILE={name}`\n\n{markdown(name, root=root)}" for name in PROFILES)
 
 
 def _table2(given: Mapping[str, Any]) -> dict[str, list[Run]]:
@@ -264,14 +248,5 @@ def _task(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**_pick(given, "net precision"), "size": given["size"] or None}
 
 
-def main(root: Path | None = None) -> None:
-    """Write the block of docs/gpu.md anew."""
-    path = (root or project_root()) / "docs" / "gpu.md"
-    with atomic(path) as temporary:
-        temporary.write_text(
-            with_block(path.read_text(encoding="utf-8"), block(root)), encoding="utf-8"
-        )
-
-
 if __name__ == "__main__":
-    main()
+    write_block("gpu-hours", block())

@@ -33,7 +33,7 @@ def test_flop_of_the_small_network_by_hand():
 
 
 def test_an_unknown_network_is_an_error():
-    with pytest.raises(ValueError, match="net: the operations of 'vit'"):
+    with pytest.raises(ValueError, match="net: 'vit'"):
         gpu_hours.training_flop(Network("vit", 8, 1, 64, 0))
 
 
@@ -96,7 +96,4 @@ def test_the_control_is_one_column_in_float32():
 def test_the_document_shows_what_the_parameter_files_say():
     """`make gpu-hours` writes it."""
     text = (project_root() / "docs" / "gpu.md").read_text(encoding="utf-8")
-    assert gpu_hours.with_block(text, gpu_hours.block()) == text
-    assert gpu_hours.with_block(text, "other\n") != text
-    with pytest.raises(ValueError, match=r"docs/gpu\.md: needs one"):
-        gpu_hours.with_block("no place", "other")
+    assert f"-->\n{gpu_hours.block()}\n<!-- /gpu-hours -->" in text
