@@ -163,7 +163,8 @@ def independence_p(values: Tensor, generator: torch.Generator) -> float:
     is that of T without the means of rows and columns (Hoeffding 1951), which is less.  Valid
     for each fold, whose pairing no critic of it has seen.  Folds depend on each other (a fold's
     pairs trained the critics of the others), so their p-values are joined by the Cauchy
-    combination (Liu and Xie 2020), which needs no independence.
+    combination (Liu and Xie 2020), which needs no independence.  Ties count half: a critic that
+    scores all pairs alike has found nothing, and its p-value of 1/2 leaves the others' word.
     """
     folds, size, shifts = values.shape
     if shifts == size:
@@ -175,7 +176,8 @@ def independence_p(values: Tensor, generator: torch.Generator) -> float:
     else:
         spread = values[..., 1:].mean(1)
     own = values[..., 0].mean(1, keepdim=True)
-    p = (1 + (spread >= own - 1e-9).sum(1)) / (1 + spread.shape[1])
+    above, level = (spread > own + 1e-9).sum(1), ((spread - own).abs() <= 1e-9).sum(1)
+    p = (1 + above + level / 2) / (1 + spread.shape[1])
     if spread.shape[1] < min(SHIFTS, size - 1):
         off = values[..., 1:].flatten(1)
         z = (own[:, 0] - off.mean(1)) / (off.std(1) / math.sqrt(size)).clamp(min=1e-12)

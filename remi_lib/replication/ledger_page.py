@@ -14,7 +14,7 @@ from jinja2 import Environment
 
 from remi_lib.paths import figures_dir
 from remi_lib.replication.claims import KINDS, NOT_RUN, SETTINGS, collect, measured, worded
-from remi_lib.replication.messages import Status, decide, messages, table
+from remi_lib.replication.messages import TERMS, Status, decide, messages, table
 from remi_lib.replication.scoreboard import (
     GREY,
     HEADINGS,
@@ -114,6 +114,7 @@ def page(ledger: pd.DataFrame, profile: str) -> str:
             settings=SETTINGS,
             grey=GREY,
             counted=counted(ledger),
+            terms=TERMS,
             profile=profile,
             figures=figures(profile).to_dict("records"),
         )
@@ -131,7 +132,7 @@ def _parts(row: dict[str, Any]) -> list[str]:
 
 def markdown(ledger: pd.DataFrame) -> str:
     """The ledger in Markdown: what a web forge shows, message by message, with anchors."""
-    lines = ["# The ledger", "", counted(ledger), "", messages_markdown(ledger, ""), ""]
+    lines = ["# The ledger", "", counted(ledger), "", messages_markdown(ledger, ""), "", TERMS, ""]
     for message in messages():
         own = ledger[ledger["message"] == message.id]
         lines += [f'<a id="message-{message.id}"></a>', f"## {message.id} · {message.name}", ""]

@@ -27,6 +27,11 @@ import yaml
 from remi_lib.replication.claims import CONFIRMED, FAILS, HOLDS, NOT_RUN, SETTINGS
 
 KEPT = (HOLDS, CONFIRMED)
+TERMS = (  # what the table of messages needs to be read, wherever it stands
+    "n counts the seeds, runs or samples of a claim. A stand-in is another problem in the paper's "
+    'place: it decides nothing, so what has no better evidence is "not tested". "No power": no '
+    "part fails, but an interval crosses its threshold."
+)
 
 
 class Status(StrEnum):

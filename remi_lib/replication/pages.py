@@ -39,6 +39,7 @@ from remi_lib.replication.markup import (
     png_size,
     title_and_message,
 )
+from remi_lib.replication.messages import TERMS
 from remi_lib.replication.notebooks import stable_ids
 from remi_lib.replication.scoreboard import HEADINGS, kind
 from remi_lib.replication.store import replace_folder
@@ -288,7 +289,9 @@ def compose(notebooks: Sequence[Path], claims: Path, profile: str) -> dict[str, 
     total = verdict_counts([entry for name in names for entry in _verdicts(claims, name)])
     cards = [_card(p, claims) for p in pages]
     said = _messages(claims.parent / "messages.csv")
-    shown = index.render(cards=cards, messages=said, total=total, profile=escape(profile))
+    shown = index.render(
+        cards=cards, messages=said, terms=TERMS, total=total, profile=escape(profile)
+    )
     written[INDEX] = shown.encode()
     colours = HtmlFormatter(style="friendly").get_style_defs("details.code")
     keep = [line for line in colours.splitlines() if line.startswith("details.code .")]

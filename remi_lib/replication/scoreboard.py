@@ -204,7 +204,10 @@ def counted(ledger: pd.DataFrame) -> str:
     words = {"paper": "at the paper's setting", "reduced": "reduced", "stand-in": "on stand-ins"}
     judged = ", ".join(f"{n} {words[name]}" for name, n in where.items())
     parts = [f"{number.get(name, 0)} {label}" for name, label in LABELS.items()]
-    return f"The ledger has {', '.join(parts)}. Of the paper's, judged: {judged}."
+    return (
+        f"The ledger has {', '.join(parts)}. Of the paper's, judged: {judged}; one that was "
+        "judged in two settings counts in both."
+    )
 
 
 LABELS = {
