@@ -116,8 +116,11 @@ def i_alpha(scores: Scores, alpha: float = 0.01) -> Terms:
     pair of row i against a(i, i), whose mean does not.  Between TUBA (alpha 0, high variance)
     and InfoNCE (alpha 1, high bias); at most log((B - 1) / alpha).
 
-    Raises ValueError for a table that is not that of :func:`~remi_lib.scores.off_diagonal`.
+    Raises ValueError for a table that is not that of :func:`~remi_lib.scores.off_diagonal`, or for
+    an ``alpha`` that is not between 0 and 1.
     """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha: {alpha} is not allowed; must be between 0 and 1")
     scores = _off_diagonal_part(scores)
     values, size = scores.values, scores.values.shape[-1]
     none = torch.full_like(values[..., :1], NEG_INF)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from remi_lib.losses import Terms
-from remi_lib.scores import Scores, logsumexp, single_row
+from remi_lib.scores import Scores, inner_products, logsumexp, single_row
 
 
 class BatchStatistics(NamedTuple):
@@ -53,7 +53,7 @@ def all_pairs_statistics(
     index = torch.arange(n, device=embeddings.device)
     for start in range(0, n, block):
         here = slice(start, start + block)
-        t = (embeddings[..., here, :] @ embeddings.mT).clamp(-limit, limit)
+        t = inner_products(embeddings[..., here, :], embeddings).clamp(-limit, limit)
         other = index[here, None] != index
         same = (labels[here, None] == labels) & other
         joint.append((t * same).sum((-2, -1)))
@@ -62,11 +62,12 @@ def all_pairs_statistics(
         partitions.append(partition)
     counts = torch.bincount(labels)
     pairs = (counts * (counts - 1)).sum()
+    any_pairs = pairs.clamp(min=1)  # without a joint pair the means over them are 0
     return BatchStatistics(
         pairs.expand(tau.shape),
-        torch.stack(joint).sum(0) / pairs,
+        torch.stack(joint).sum(0) / any_pairs,
         logsumexp(torch.cat(partitions, -1), -1) - math.log(n * (n - 1)),
-        torch.stack(rows).sum(0) / pairs - math.log(n - 1),
+        torch.stack(rows).sum(0) / any_pairs - math.log(n - 1) * (pairs > 0),
     )
 
 
@@ -91,8 +92,7 @@ def micro(
 ) -> Tensor:
     """One estimate from all batches pooled (Section 4, micro-averaging): (..., n) -> (...).
 
-    InfoNCE has a second term per row and none per pool; its micro-average is the mean over
-    joint pairs, ``log_partition`` being its row term.
+    Not for InfoNCE, which has a second term per row and none per pool.
     """
     return bound(pooled(joint, log_partition, pairs)).mi
 
@@ -122,7 +122,7 @@ def windowed(
 def class_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     """SLB: fraction of rows whose largest logit is the label's; (..., B, K), (B,) -> (...).
 
-    A row with a NaN logit counts as wrong.
+    A row with a logit that is not finite counts as wrong.
     """
     right = (logits.argmax(-1) == labels) & logits.isfinite().all(-1)
     return right.double().mean(-1)

@@ -30,12 +30,14 @@ class Estimate(_Interval):
             seeds, an "exact" number that no sampling made, or "missing".
         level: the confidence of [low, high].  Of a median of fewer than 6 samples it is below
             0.95 (:func:`median_interval`); of an exact number 1; of a missing one 0.
+        n: how many samples it rests on; None for an exact or a missing number.
 
     Equality is the tuple's, so that numbers compare with numbers.
     """
 
     estimand: Estimand
     level: float
+    n: int | None
 
     def __new__(
         cls,
@@ -44,10 +46,12 @@ class Estimate(_Interval):
         high: float,
         estimand: Estimand = "mean",
         level: float = LEVEL,
+        n: int | None = None,
     ) -> Estimate:
         self = super().__new__(cls, value, low, high)
         self.estimand = estimand
         self.level = level
+        self.n = n
         return self
 
     @property
@@ -81,7 +85,7 @@ def mean_interval(samples: ArrayLike, level: float = LEVEL) -> Estimate:
         raise ValueError(f"mean_interval: needs two or more finite samples, got {x}")
     half = stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
     mean = float(x.mean())
-    return Estimate(mean, float(x.mean() - half), float(x.mean() + half), "mean", level)
+    return Estimate(mean, float(x.mean() - half), float(x.mean() + half), "mean", level, len(x))
 
 
 def median_interval(samples: ArrayLike, level: float = LEVEL) -> Estimate:
@@ -101,7 +105,7 @@ def median_interval(samples: ArrayLike, level: float = LEVEL) -> Estimate:
     # The largest k >= 1 with P(Binomial(n, 1/2) <= k - 1) below (1 - level) / 2.
     k = max(int(stats.binom.ppf((1 - level) / 2, n, 0.5)), 1)
     reached = min(level, 1 - 2.0 ** (1 - n))
-    return Estimate(float(np.median(x)), float(x[k - 1]), float(x[n - k]), "median", reached)
+    return Estimate(float(np.median(x)), float(x[k - 1]), float(x[n - k]), "median", reached, n)
 
 
 def interval(samples: ArrayLike, estimand: Literal["mean", "median"] | None = None) -> Estimate:
@@ -124,9 +128,14 @@ def difference(first: ArrayLike, second: ArrayLike) -> np.ndarray:
 
 
 def fraction_interval(successes: ArrayLike, level: float = LEVEL) -> Estimate:
-    """Share of true samples with Wilson's score interval.  Raises ValueError without a sample."""
-    x = np.asarray(successes, dtype=bool)
-    if not len(x):
-        raise ValueError("fraction_interval: needs a sample, got none")
+    """Share of true samples with Wilson's score interval.
+
+    Raises ValueError without a sample, or for one that is neither true nor false.
+    """
+    x = np.asarray(successes)
+    if not len(x) or not np.isin(x, (0, 1)).all():
+        raise ValueError(f"fraction_interval: needs samples that are true or false, got {x}")
+    x = x.astype(bool)
     result = stats.binomtest(int(x.sum()), len(x)).proportion_ci(level, method="wilson")
-    return Estimate(float(x.mean()), float(result.low), float(result.high), "share", level)
+    low, high = float(result.low), float(result.high)
+    return Estimate(float(x.mean()), low, high, "share", level, len(x))

@@ -10,8 +10,8 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import Literal, NamedTuple
@@ -100,8 +100,9 @@ class Loss:
         if self.weight is None:
             return torch.zeros_like(anchor)
         weight = torch.as_tensor(self.weight, dtype=anchor.dtype, device=anchor.device)
+        target = torch.as_tensor(self.target, dtype=anchor.dtype, device=anchor.device)
         # A weight of 0 must switch off an infinite anchor too: 0 * inf would be NaN.
-        squared = torch.where(weight > 0, anchor - self.target, 0.0).square()
+        squared = torch.where(weight > 0, anchor - target, 0.0).square()
         return weight * (squared + torch.where(weight > 0, spread, 0.0))
 
 
@@ -122,6 +123,8 @@ class Recipe:
     optimal_shift: float = 0.0  # the optimal critic is log dP/dQ plus this
     source: str = ""  # the code of a registered loss
     has_twin: bool = True
+    per_row: bool = False  # all pairs are its product, and its second term is one per row
+    needs: str = ""  # the only table that it can read, if it cannot read any
 
     @property
     def twin(self) -> str | None:
@@ -129,10 +132,13 @@ class Recipe:
         return "re" + self.name if self.has_twin else None
 
 
+SQUARE = "needs a square table with the joint pairs on the diagonal"
+HEAD = "needs a table with a second head of the critic below it"
+
 TABLE1: tuple[Recipe, ...] = (
     Recipe("mine", "MINE", dv, "no gradient moving average", "Euclidean distance"),
     Recipe("smile", "SMILE", dv, "clipping", "Euclidean distance", True, True),
-    Recipe("infonce", "InfoNCE", infonce, "-", "Euclidean distance"),
+    Recipe("infonce", "InfoNCE", infonce, "-", "Euclidean distance", per_row=True),
     Recipe("nwj", "NWJ", nwj, "-", "log-Euclidean distance, clipping", False, True, 1.0),
     Recipe("tuba", "TUBA", tuba, "a(y) = 1", "log-Euclidean distance, clipping", False, True),
     Recipe("js", "JS", js, "MI estimated with NWJ", "Euclidean distance"),
@@ -142,14 +148,17 @@ TABLE1: tuple[Recipe, ...] = (
 RIVALS: tuple[Recipe, ...] = (
     Recipe("mine_ema", "MINE (EMA)", EmaMine, "Belghazi et al. 2018", "-", has_twin=False),
     Recipe("smile_js", "SMILE (JS gradient)", smile_js, "Song & Ermon 2020", "-", has_twin=False),
-    Recipe("i_alpha", "I_alpha", i_alpha, "Poole et al. 2019", "-", has_twin=False),
-    Recipe("flo", "FLO", flo, "Guo et al. 2022", "-", has_twin=False),
+    Recipe("i_alpha", "I_alpha", i_alpha, "Poole et al. 2019", "-", has_twin=False, needs=SQUARE),
+    Recipe("flo", "FLO", flo, "Guo et al. 2022", "-", has_twin=False, needs=HEAD),
     Recipe("gan_dime", "GAN-DIME", gan_dime, "Letizia et al. 2024", "-", has_twin=False),
 )
 
 # Not of the paper, with a twin: "infonce_rows" is InfoNCE, "reinfonce_rows" has a penalty per row.
 VARIANTS: tuple[Recipe, ...] = (
-    Recipe("infonce_rows", "InfoNCE (rows)", infonce_rows, "as InfoNCE", "Euclidean, per row"),
+    Recipe(
+        *("infonce_rows", "InfoNCE (rows)", infonce_rows, "as InfoNCE", "Euclidean, per row"),
+        per_row=True,
+    ),
 )
 
 FAMILIES: tuple[str, ...] = tuple(row.name for row in TABLE1)
@@ -164,7 +173,12 @@ _OFFICIAL_TARGETS: dict[str, float] = {"js": 1.0}
 
 
 def register(
-    name: str, bound: BoundFunction, title: str | None = None, *, clip: bool = False
+    name: str,
+    bound: BoundFunction,
+    title: str | None = None,
+    *,
+    clip: bool = False,
+    needs: str = "",
 ) -> None:
     """Add a loss of one's own, and with it "re" + ``name``, its regularised twin.
 
@@ -173,6 +187,8 @@ def register(
         bound: from :class:`~remi_lib.scores.Scores` to :class:`Terms`, each field (...), in nats.
         title: the printed name; ``name`` if None.
         clip: both losses clip their scores to [-tau, tau], 10 if not given, as SMILE does.
+        needs: of a bound that cannot read any table, what it needs, ":data:`SQUARE`"; callers that
+            make another table then refuse the loss.
 
     The loss is known to this process.  Where others have to find it, as the workers of a sweep
     do, put the call into a module and name the loss ``name@module``: whoever meets that name
@@ -191,7 +207,7 @@ def register(
         if known and not again:
             raise ValueError(f"name: {name!r} is taken by another loss, {known.title}")
     _RECIPES[name] = Recipe(
-        name, title or name, bound, "own", "own", clip, clip, source=_source(bound)
+        name, title or name, bound, "own", "own", clip, clip, source=_source(bound), needs=needs
     )
 
 
@@ -262,6 +278,16 @@ def families_of(names: Iterable[str]) -> list[str]:
 def optimal_shift(name: str) -> float:
     """The optimal critic of a loss is log dP/dQ plus this constant (0 among MINE's many)."""
     return _recipe_of(split_name(name)[0]).optimal_shift
+
+
+def per_row(name: str) -> bool:
+    """Whether all pairs are the loss's product and its second term is one per row, as InfoNCE's."""
+    return _recipe_of(split_name(name)[0]).per_row
+
+
+def needs(name: str) -> str:
+    """What table a loss needs, "needs a square table ..."; "" for one that reads any."""
+    return _recipe_of(split_name(name)[0]).needs
 
 
 def title(name: str) -> str:
@@ -352,44 +378,3 @@ def _threshold(tau: Number | None) -> Number | None:
 @cache
 def _shifted_js(mi_shift: float) -> BoundFunction:
     return lambda scores: js(scores, mi_shift)
-
-
-def stack(losses: Sequence[Loss], device: torch.device | str = "cpu") -> BoundOf:
-    """M losses as one function of a score table with leading dimension M, in any order.
-
-    Losses that share their formula are evaluated together, with their weights, targets and
-    thresholds as tensors, so that a dozen losses cost six calls.  Each member's result is what
-    its own loss gives on its own slice.
-    """
-    families: dict[tuple, list[int]] = {}
-    for i, loss in enumerate(losses):
-        families.setdefault((loss.bound, loss.anchor, loss.clip), []).append(i)
-    groups = list(families.values())
-    merged = [_merge([losses[i] for i in group], device) for group in groups]
-    sizes = [len(group) for group in groups]
-    order = torch.tensor([i for group in groups for i in group], device=device)
-    back = order.argsort()
-    sorted_already = order.tolist() == sorted(order.tolist())
-
-    def evaluate(scores: Scores) -> Bound:
-        table = [x.expand_as(scores.values) for x in scores]
-        if not sorted_already:
-            table = [x.index_select(0, order) for x in table]
-        parts = zip(*(x.split(sizes) for x in table), strict=True)
-        bounds = [loss(Scores(*part)) for loss, part in zip(merged, parts, strict=True)]
-        fields = [torch.cat(field) for field in zip(*bounds, strict=True)]
-        return Bound(*(fields if sorted_already else (x.index_select(0, back) for x in fields)))
-
-    return evaluate
-
-
-def _merge(losses: Sequence[Loss], device: torch.device | str) -> Loss:
-    def column(values: Sequence[Number | None], off: float) -> Tensor | None:
-        if all(value is None for value in values):
-            return None
-        return torch.tensor([off if v is None else float(v) for v in values], device=device)
-
-    weight = column([loss.weight for loss in losses], 0.0)
-    target = torch.tensor([float(loss.target) for loss in losses], device=device)
-    tau = column([loss.tau for loss in losses], math.inf)
-    return replace(losses[0], weight=weight, target=target, tau=tau)

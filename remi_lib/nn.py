@@ -35,7 +35,7 @@ from torch.nn.functional import normalize
 
 from remi_lib import scores
 from remi_lib.distributed import gather
-from remi_lib.losses import Number, make_loss
+from remi_lib.losses import Number, make_loss, needs
 from remi_lib.scores import Positives, Scores
 
 Reduction = Literal["mean", "sum", "none"]
@@ -45,7 +45,6 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sum": Tensor.sum,
     "none": lambda x: x,
 }
-NOT_FOR_ANY_TABLE = ("i_alpha", "flo")
 
 
 class Last(NamedTuple):
@@ -104,8 +103,8 @@ class ScoreLoss(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        if loss in NOT_FOR_ANY_TABLE:
-            raise ValueError(f"loss: {loss!r} needs a table of its own kind; choose another")
+        if needs(loss):
+            raise ValueError(f"loss: {loss!r} {needs(loss)}; choose another")
         if not (math.isfinite(temperature) and temperature > 0):
             raise ValueError(f"temperature: {temperature} is not allowed; must be > 0 and finite")
         if reduction not in REDUCTIONS:
@@ -171,7 +170,8 @@ class ContrastiveLoss(ScoreLoss):
             NTXentLoss.  The three are one where every anchor has one positive.
 
     The other arguments are those of :class:`ScoreLoss`.  A batch without a joint pair is legal:
-    its joint term is 0, nothing is NaN, and ``last.joint_mass`` says so.
+    its joint term is 0, nothing is NaN, and ``last.joint_mass`` says so.  One without any pair, a
+    single sample or a miner that chose nothing, has no gradient either.
     """
 
     def __init__(
@@ -226,6 +226,7 @@ class ContrastiveLoss(ScoreLoss):
         t = _inner_products(anchors, others, scale)
         if indices_tuple is not None:
             joint, product = _mined(indices_tuple, t)
+            t, product = _never_empty(t, product)
         else:
             mine = self._labels(labels, "labels", anchors)
             theirs = mine if ref_labels is None else self._labels(ref_labels, "ref_labels", others)
@@ -234,6 +235,8 @@ class ContrastiveLoss(ScoreLoss):
             if ref_emb is None:
                 product = ~torch.eye(t.shape[-1], dtype=torch.bool, device=t.device)
                 joint = joint & product
+            if t.shape[-1] == 1:  # the last batch of an epoch may be a single sample
+                t, product = _never_empty(t, product)
         return self._evaluate(scores.marked_pairs(t, joint, product, self.positives), scale)
 
     def _labels(self, labels: Tensor | None, name: str, embeddings: Tensor) -> Tensor:
@@ -310,6 +313,12 @@ class PairLoss(ScoreLoss):
         scale = torch.as_tensor(given, dtype=first.dtype, device=first.device)
         make = scores.symmetric_pairs if self.symmetric else scores.all_pairs
         return self._evaluate(make(_inner_products(first, second, scale)), scale)
+
+
+def _never_empty(t: Tensor, product: Tensor) -> tuple[Tensor, Tensor]:
+    """A table (..., R, K) without a candidate reads T = 0 everywhere: it says and moves nothing."""
+    nothing = ~product.any(-1, keepdim=True).any(-2, keepdim=True)
+    return t.masked_fill(nothing, 0.0), product | nothing
 
 
 def _inner_products(first: Tensor, second: Tensor, scale: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from remi_lib.bounds import Terms, js, tuba
-from remi_lib.losses import register
+from remi_lib.losses import SQUARE, register
 from remi_lib.scores import NEG_INF, Scores, logsumexp
 
 LOG2 = math.log(2)
@@ -118,6 +118,6 @@ RIVALS = {
     "infonce_anchor": (infonce_anchor, "InfoNCE-anchor"),
 }
 for _name, (_bound, _title) in RIVALS.items():
-    register(_name, _bound, _title)
+    register(_name, _bound, _title, needs=SQUARE)
 
 NAMES = tuple(f"{name}@{__name__}" for name in RIVALS)

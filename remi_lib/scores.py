@@ -115,10 +115,14 @@ def with_head(scores: Scores, head: Tensor) -> Scores:
 def split_head(scores: Scores) -> tuple[Scores, Tensor]:
     """The table and the second head that :func:`with_head` put below it.
 
-    Raises ValueError for a table with an odd number of rows.
+    Raises ValueError for a table whose lower half is not such a head.
     """
-    if scores.values.shape[-2] % 2:
-        raise ValueError(f"split_head: no second head in a table {tuple(scores.values.shape)}")
+    missing = f"split_head: no second head in a table {tuple(scores.values.shape)}"
+    rows = scores.values.shape[-2]
+    if rows % 2:
+        raise ValueError(missing)
+    for mass in (scores.log_joint, scores.log_product):
+        require_all(mass[..., rows // 2 :, :] == NEG_INF, missing)
     upper, lower = zip(*(x.chunk(2, -2) for x in scores), strict=True)
     return Scores(*upper), lower[0]
 
@@ -304,10 +308,12 @@ def marked_pairs(
       anchor that are not joint (the NT-Xent of several positives).  ``t`` must be (R, K), and the
       size of the table depends on the data, which a compiled graph has to be able to follow.
 
-    Raises ValueError for another ``positives``, or for ``"alone"`` with leading dimensions.
+    Raises ValueError for another ``positives``, for masks that are not boolean or do not fit, or
+    for ``"alone"`` with leading dimensions.
     """
     one_of("positives", positives, ("pairs", "anchors", "alone"))
     t = wide(t)
+    joint, product = _mask("joint", joint, t), _mask("product", product, t)
     if positives == "pairs":
         return Scores(t, _uniform(joint, t), _uniform(product, t))
     if positives == "anchors":
@@ -324,6 +330,15 @@ def marked_pairs(
     beside = (product & ~joint)[anchor]
     values = t[anchor]
     return Scores(values, _uniform(own, values), _uniform(own | beside, values))
+
+
+def _mask(name: str, mask: Tensor, t: Tensor) -> Tensor:
+    """A boolean mask of the cells of ``t``, without the leading dimensions that it lacks."""
+    if mask.dtype != torch.bool or mask.shape[-2:] != t.shape[-2:] or mask.dim() > t.dim():
+        raise ValueError(
+            f"{name}: needs booleans {tuple(t.shape)}, got {mask.dtype} {tuple(mask.shape)}"
+        )
+    return mask
 
 
 def two_view_pairs(first: Tensor, second: Tensor) -> Scores:

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from remi_lib.checks import at_least
 from remi_lib.devices import current, denormals_flushed, resolve_device
 from remi_lib.graphs import Replayed, backend_of
 from remi_lib.losses import BoundOf, Loss
@@ -102,8 +103,10 @@ def train(
             still (:mod:`~remi_lib.stillness`) or was lost, and the history ends there.
 
     Raises:
-        ValueError: no members, fewer than one step, an unknown optimizer or absent device.
+        ValueError: no members, fewer than one step, an unknown optimizer or absent device, or a
+            ``probe_every`` below 1.
     """
+    at_least("probe_every", probe_every, 1)
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer: {optimizer!r} is not one of {', '.join(OPTIMIZERS)}")
     if steps < 1 or not members:

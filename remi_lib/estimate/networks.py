@@ -20,7 +20,7 @@ from remi_lib.estimate.pairs import shifted_pairs
 from remi_lib.estimate.reading import Reading, read
 from remi_lib.estimate.tables import categories_of
 from remi_lib.estimate.team import Team
-from remi_lib.losses import dv, make_loss, split_name
+from remi_lib.losses import dv, make_loss, per_row
 from remi_lib.streams import generator
 
 NEAR = 0.7  # of log K, from where on the estimate is suspected to be held down by it
@@ -75,12 +75,12 @@ def train_and_read(sample: Sample, options: Options) -> Networks:
         closed, kinds = _closed_forms(sample, rows, options)
         team = _team(sample, rows, closed, options)
         objective = make_loss(options.name, options.weight, tau=options.tau)
-        per_row = split_name(options.name)[0] == "infonce"
+        rows_apart = per_row(options.name)
         numbers = (options.steps, options.patience, options.batch, options.partners, options.lr)
-        plan = Training(objective, per_row, *numbers)
+        plan = Training(objective, rows_apart, *numbers)
         fitted = fit(team, plan, generator(options.seed, "estimate: batches"), options.label)
         permutations = generator(options.seed, "estimate: permutations")
-        reading = read(team, fitted.alive, per_row, permutations, closed)
+        reading = read(team, fitted.alive, rows_apart, permutations, closed)
     weight = None if objective.weight is None else float(objective.weight)
     used = bool(closed) and float(reading.weights[:, -len(closed)].mean()) > USED
     normal = _readings(closed[0][0], rows) if used else (0.0, 0.0)
@@ -166,7 +166,7 @@ def warnings_of(found: Networks, options: Options) -> Iterator[str]:
     if reading.value > NEAR * reading.ceiling:
         why = (
             "which InfoNCE cannot exceed"
-            if split_name(options.name)[0] == "infonce"
+            if per_row(options.name)
             else "beyond which the sample does not resolve the second term"
         )
         yield (

@@ -13,13 +13,9 @@ import torch
 from remi_lib.devices import resolve_device
 from remi_lib.estimate.columns import MARGINS, Margins
 from remi_lib.estimate.inputs import whole, widths
-from remi_lib.losses import make_loss, split_name
+from remi_lib.losses import make_loss, needs
 
 METHODS = ("auto", "critics", "neighbours", "table")
-UNFIT = {
-    "flo": "needs a second head, which the critics here do not have",
-    "i_alpha": "needs a square table with the joint pairs on the diagonal",
-}
 
 
 @dataclass(frozen=True)
@@ -64,9 +60,8 @@ class Options:
         if self.method not in METHODS:
             raise ValueError(f"method: {self.method!r} is not allowed; one of {', '.join(METHODS)}")
         make_loss(self.name, self.weight, tau=self.tau)
-        family = split_name(self.name)[0]
-        if family in UNFIT:
-            raise ValueError(f"loss: {self.name} {UNFIT[family]}")
+        if needs(self.name):
+            raise ValueError(f"loss: {self.name} {needs(self.name)}, which is not made here")
         object.__setattr__(self, "device", self._device())
 
     @property

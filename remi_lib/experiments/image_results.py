@@ -19,7 +19,7 @@ from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.sweep import Results
 from remi_lib.images import load_images
 from remi_lib.intervals import interval, missing
-from remi_lib.losses import make_loss, split_name
+from remi_lib.losses import make_loss, per_row, split_name
 from remi_lib.optimum import Law, contrastive_law, optimum, supervised_law
 from remi_lib.tasks import ImageTask, Member
 
@@ -108,8 +108,9 @@ def per_run(results: Results) -> pd.DataFrame:
 def _reading(run: pd.Series, joint, log_partition, row_term, pairs=None) -> float:
     """The MI a run's bound reads in pooled statistics."""
     family, _ = split_name(run["loss"])
-    second = row_term if family == "infonce" else log_partition
-    if family == "infonce":  # a mean over joint pairs, with no exponential to pool
+    apart = per_row(run["loss"])
+    second = row_term if apart else log_partition
+    if apart:  # a mean over joint pairs, with no exponential to pool
         weight = np.ones_like(joint) if pairs is None else pairs
         return float(np.average(joint - second, weights=weight))
     bound = make_loss(family, mi_shift=run["mi_shift"]).bound

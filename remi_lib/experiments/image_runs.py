@@ -234,13 +234,15 @@ def is_done(run: Run) -> bool:
 
 def load(runs: Sequence[Run]) -> Results:
     """The results of finished runs; an unreadable one is computed again."""
+    return results_of(runs, [read_tables(folder_of(run)) or finish([run])[0] for run in runs])
+
+
+def results_of(runs: Sequence[Run], found: Sequence[Tables]) -> Results:
+    """The tables of each run as tables of all."""
     tables: dict[str, list[pd.DataFrame]] = {"summary": [], "epochs": [], "batches": []}
-    for number, run in enumerate(runs):
-        found = read_tables(folder_of(run))
-        if found is None:
-            found = finish([run])[0]
+    for number, (run, own) in enumerate(zip(runs, found, strict=True)):
         settings = {"run": number, **run.columns()}
-        for key, table in found.items():
+        for key, table in own.items():
             columns = pd.DataFrame([settings] * len(table))
             tables[key].append(pd.concat([columns, table.reset_index(drop=True)], axis=1))
     return Results(**{key: pd.concat(parts, ignore_index=True) for key, parts in tables.items()})

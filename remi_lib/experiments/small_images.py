@@ -21,6 +21,7 @@ from remi_lib.experiments.verdicts.benchmark import AHEAD, FAILING
 from remi_lib.experiments.verdicts.common import complete_seeds
 from remi_lib.images import load_images
 from remi_lib.losses import LOSSES, split_name
+from remi_lib.replication import cells
 from remi_lib.replication.cells import Cell
 from remi_lib.replication.claims import Ledger
 from remi_lib.tasks import ImageTask, Member
@@ -82,11 +83,19 @@ def image_cells() -> Iterator[Cell]:
 
 
 def table() -> pd.DataFrame | None:
-    """A row per finished run, as :func:`~.image_results.per_run` has it; None without any."""
-    done = [run for run in planned() if image_runs.is_done(run)]
-    if not done:
+    """A row per finished run, as :func:`~.image_results.per_run` has it; None without any.
+
+    Whatever code computed it: an edit makes no result disappear.
+    """
+    found = {
+        run: tables
+        for run, cell in zip(planned(), image_cells(), strict=True)
+        if (tables := cells.tables_of(cell))
+    }
+    if not found:
         return None
-    rows = per_run(image_runs.load(done))
+    done = list(found)
+    rows = per_run(image_runs.results_of(done, list(found.values())))
     read = [load_images(run.task.dataset).printed for run in done]  # "CIFAR-10 (JPEG copy)"
     return rows.assign(epochs=[run.epochs for run in done], read=read)
 

@@ -25,6 +25,7 @@ from remi_lib.scores import (
 from remi_lib.streams import generator
 from remi_lib.tasks.members import BLOCK, Ensemble, Member, Recorder, terms
 
+MOST = 6.0  # nats a dimension
 TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda y: y,
     "cubic": lambda y: y**3,
@@ -47,7 +48,13 @@ class CorrelatedGaussian:
         one_of("transform", self.transform, TRANSFORMS)
 
     def rho(self, mi: float) -> float:
-        """The correlation at which I(X; Y) is ``mi`` nats."""
+        """The correlation at which I(X; Y) is ``mi`` nats.
+
+        Raises ValueError for a negative ``mi``, and for more than :data:`MOST` a dimension, from
+        where on float32, which scores are in, takes x and y for the same.
+        """
+        if not 0 <= mi <= MOST * self.dim:
+            raise ValueError(f"mi: {mi} nats is not allowed; from 0 to {MOST} x dim {self.dim}")
         return math.sqrt(-math.expm1(-2 * mi / self.dim))
 
     def sample(self, generator: torch.Generator, rho: Tensor, batch: int) -> tuple[Tensor, Tensor]:

@@ -22,10 +22,11 @@ from remi_lib.losses import (
     make_loss,
     optimal_shift,
     own_source,
+    per_row,
     split_name,
-    stack,
 )
 from remi_lib.scores import Scores
+from remi_lib.stacking import stack
 
 BLOCK = 250  # steps drawn at once; part of the random stream's definition
 
@@ -152,7 +153,7 @@ class Ensemble(Sequence[Member]):
     @cached_property
     def contrastive(self) -> Tensor:
         """Which losses take all pairs of a batch as its product (M,): those of InfoNCE."""
-        return torch.tensor([m.family == "infonce" for m in self.members], device=self.device)
+        return torch.tensor([per_row(m.loss) for m in self.members], device=self.device)
 
     @property
     def seeds(self) -> list[int]:

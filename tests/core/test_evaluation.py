@@ -90,3 +90,14 @@ def test_statistics_determine_every_reading():
         assert stored.item() == pytest.approx(make_loss(name)(scores).mi.item())
     infonce = make_loss("infonce")(scores).mi
     assert (seen.joint - seen.row_term).item() == pytest.approx(infonce.item())
+
+
+def test_all_pairs_without_a_joint_pair_and_in_half_precision():
+    tau = torch.tensor(math.inf)
+    x, apart, alike = torch.randn(5, 3), torch.arange(5), torch.arange(5) // 2
+    for found, table in (
+        (all_pairs_statistics(x, apart, tau), same_label_pairs(x, apart)),
+        (all_pairs_statistics(x.bfloat16(), alike, tau), same_label_pairs(x.bfloat16(), alike)),
+    ):
+        for ours, right in zip(found, batch_statistics(table), strict=True):
+            torch.testing.assert_close(ours.float(), right.float())

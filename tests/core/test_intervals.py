@@ -82,3 +82,16 @@ def test_exact_and_missing():
 def test_an_estimate_travels_whole():
     found = pickle.loads(pickle.dumps(median_interval([1, 2, 3])))
     assert (found, found.estimand, found.level) == ((2.0, 1.0, 3.0), "median", 0.75)
+
+
+def test_a_share_of_what_is_neither_true_nor_false_is_refused():
+    for bad in ([math.nan, 0, 0], [0.2, 0.3], []):
+        with pytest.raises(ValueError, match="fraction_interval: needs samples that are true"):
+            fraction_interval(bad)
+
+
+def test_an_interval_knows_its_samples():
+    assert fraction_interval([True] * 3).n == 3
+    assert mean_interval([1.0, 2.0]).n == 2
+    assert median_interval(range(7)).n == 7
+    assert exact(1).n is None

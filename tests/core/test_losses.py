@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from remi_lib import LOSSES, TABLE1, Scores, class_pairs, make_loss, support_counts
-from remi_lib.losses import FAMILIES, RIVALS, regularized, split_name, stack, title
+from remi_lib.losses import FAMILIES, RIVALS, regularized, split_name, title
+from remi_lib.stacking import stack
 
 K = 16
 LOG_K = math.log(K)

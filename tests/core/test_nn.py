@@ -285,3 +285,27 @@ def test_it_says_what_it_is():
 def test_errors_begin_with_what_is_at_fault(call, begins):
     with pytest.raises(ValueError, match=f"^{begins}"):
         call()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_batch_without_any_pair_says_and_moves_nothing(loss):
+    """The last batch of an epoch with one sample in it, or a miner that chose nothing."""
+    module = ContrastiveLoss(loss)
+    single = torch.randn(1, 4, requires_grad=True)
+    few = torch.randn(3, 4, requires_grad=True)
+    nothing = (torch.empty(0, dtype=torch.long),) * 4
+    found = [
+        (module(single, torch.tensor([0])), single),
+        (module(few, indices_tuple=nothing), few),
+    ]
+    for value, given in found:
+        assert value.isfinite()
+        (gradient,) = torch.autograd.grad(value, given)
+        assert gradient.eq(0).all()
+
+
+@pytest.mark.parametrize("loss", ["infonce_anchor@remi_lib.rivals", "i_alpha", "flo"])
+@pytest.mark.parametrize("module", [ContrastiveLoss, TwoViewLoss, PairLoss])
+def test_a_loss_that_needs_a_table_of_its_own_is_refused(module, loss):
+    with pytest.raises(ValueError, match=f"loss: '{loss}' needs a"):
+        module(loss)

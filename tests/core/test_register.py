@@ -17,9 +17,10 @@ from remi_lib.estimate import estimate_mi
 from remi_lib.experiments import benchmark, image_results, sweep
 from remi_lib.experiments.rules import RULES
 from remi_lib.intervals import Estimate
-from remi_lib.losses import Terms, dv, families_of, nwj, register, split_name, stack, title
+from remi_lib.losses import Terms, dv, families_of, nwj, register, split_name, title
 from remi_lib.replication.claims import Claim, Ledger, collect
 from remi_lib.replication.store import config_key
+from remi_lib.stacking import stack
 from remi_lib.tasks import Member, OneHotTask, grid, member_config
 from remi_lib.training import train
 from tests.experiments.test_benchmark import few

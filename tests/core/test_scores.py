@@ -194,3 +194,17 @@ def test_clip_per_member():
 def test_wrong_shapes_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_masks_that_do_not_fit_are_refused():
+    t, eye = torch.randn(6, 6), torch.eye(6, dtype=torch.bool)
+    for name, bad in (("joint", eye[:5, :5]), ("joint", eye.float()), ("product", eye[:1])):
+        masks = {"joint": eye, "product": ~eye} | {name: bad}
+        with pytest.raises(ValueError, match=f"{name}: needs booleans"):
+            s.marked_pairs(t, **masks)
+    assert s.marked_pairs(torch.randn(2, 6, 6), eye, ~eye).values.shape == (2, 6, 6)
+
+
+def test_a_plain_table_has_no_second_head():
+    with pytest.raises(ValueError, match="split_head: no second head"):
+        s.split_head(s.off_diagonal(torch.randn(6, 6)))

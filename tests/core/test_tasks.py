@@ -10,7 +10,7 @@ import torch
 from remi_lib.losses import optimal_shift
 from remi_lib.scores import off_diagonal
 from remi_lib.streams import generator
-from remi_lib.tasks import Ensemble, Member, OneHot, clip_limits, grid
+from remi_lib.tasks import CorrelatedGaussian, Ensemble, Member, OneHot, clip_limits, grid
 
 
 def test_one_hot():
@@ -52,3 +52,15 @@ def test_each_member_of_an_ensemble_is_read_by_its_own_loss():
     for i, member in enumerate(members):
         alone = member.make_loss()(type(tables)(*(x[i] if x.dim() > 2 else x for x in tables)))
         torch.testing.assert_close(together.objective[i], alone.objective)
+
+
+def test_infonce_by_rows_has_infonces_table():
+    ensemble = Ensemble([Member("infonce"), Member("reinfonce_rows", weight=0.1), Member("nwj")])
+    assert ensemble.contrastive.tolist() == [True, True, False]
+
+
+def test_an_mi_that_float32_cannot_hold_is_refused():
+    assert CorrelatedGaussian(1).rho(6.0) < 1
+    for mi in (-1.0, 6.1):
+        with pytest.raises(ValueError, match="mi: "):
+            CorrelatedGaussian(1).rho(mi)

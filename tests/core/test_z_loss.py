@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from remi_lib import class_pairs, independent, make_loss, same_label_pairs
-from remi_lib.losses import stack, title
+from remi_lib.losses import title
 from remi_lib.scores import all_pairs
+from remi_lib.stacking import stack
 
 ROWS, CLASSES, WEIGHT = 7, 5, 0.3
 

@@ -198,7 +198,7 @@ def test_widths_may_be_an_array():
         ({"hidden": (64.0,)}, "hidden: 64.0 is not allowed"),
         ({"lr": math.inf}, "lr: inf is not allowed; must be positive and finite"),
         ({"lr": math.nan}, "lr: nan is not allowed"),
-        ({"loss": "flo"}, "loss: flo needs a second head"),
+        ({"loss": "flo"}, "loss: flo needs a table with a second head"),
         ({"loss": "i_alpha"}, "loss: i_alpha needs a square table"),
         ({"method": "magic"}, "method: 'magic' is not allowed; one of auto, critics"),
         ({"method": "table"}, "method: 'table' needs labels on both sides"),

@@ -14,6 +14,7 @@ from remi_lib.experiments.verdicts.common import (
     columns_of,
     gains,
     sayer,
+    seeds_with,
     test_images,
     trained,
     worst_cost,
@@ -47,8 +48,10 @@ def judge(ledger: Ledger, runs: pd.DataFrame, rejs: pd.DataFrame) -> None:
         slb, clb = (own[own["benchmark"] == b] for b in ("slb", "clb"))
         judge_pairs(ledger, name, slb)
         judge_beats_ce(ledger, name, slb)
-        _failures(say, "table2.clb.three-fail", clb, "")
-        _failures(say, "table2.clb.rescued", clb, "re")
+        _three_fail(say, clb)
+        rescued = _failed(clb, "re")
+        failing = seeds_with(rescued, all_of_them=False)
+        say("table2.clb.rescued", failing, columns_of(rescued))
         _competitive(say, clb, test_images(name))
         say("table2.seed-spread", *_spread(slb, clb))
         zero = rejs[(rejs["dataset"] == name) & (rejs["benchmark"] == "slb")]
@@ -92,14 +95,18 @@ def judge_failures(ledger: Ledger, dataset: str, clb: pd.DataFrame) -> None:
 
     That the regularised ones *train* takes runs that are long enough to learn something.
     """
-    _failures(sayer(ledger, dataset), "table2.clb.three-fail", clb, "")
+    _three_fail(sayer(ledger, dataset), clb)
 
 
-def _failures(say: Callable, claim: str, runs: pd.DataFrame, prefix: str) -> None:
-    """Judge the share of failed runs of the three families, or of their regularised forms."""
-    gone = {loss: own["failed"].to_numpy() for loss, own in runs.groupby("loss")}
-    each = {family: gone[prefix + family] for family in FAILING}
-    say(claim, np.concatenate(list(each.values())), each)
+def _three_fail(say: Callable, runs: pd.DataFrame) -> None:
+    gone = _failed(runs, "")
+    say("table2.clb.three-fail", seeds_with(gone, all_of_them=True), columns_of(gone))
+
+
+def _failed(runs: pd.DataFrame, prefix: str) -> pd.DataFrame:
+    """Which runs of the three families, or of their regularised forms, failed: a row per seed."""
+    wide = runs.pivot(index="seed", columns="loss", values="failed")
+    return wide[[prefix + family for family in FAILING]].set_axis(FAILING, axis=1)
 
 
 def _competitive(say: Callable, runs: pd.DataFrame, images: int) -> None:

@@ -67,6 +67,20 @@ def trained(runs: pd.DataFrame, families: Sequence[str]) -> list[str]:
     return [f for f in families if not failed[f] and not failed["re" + f]]
 
 
+def seeds_with(failed: pd.DataFrame, all_of_them: bool) -> np.ndarray:
+    """Of a row per seed and a column per loss: the seeds at which all, or any, of them failed.
+
+    Losses share the network's start and the batches of a seed, so that their runs are no
+    independent samples of what happens; a claim about several losses counts seeds.
+
+    Raises ValueError if a run is missing.
+    """
+    if failed.isna().any(axis=None):
+        raise ValueError(f"failed: a run of {list(failed)} is missing at a seed")
+    table = failed.to_numpy(dtype=bool)
+    return table.all(1) if all_of_them else table.any(1)
+
+
 def complete_seeds(runs: pd.DataFrame, losses: Sequence[str]) -> set[int]:
     """The seeds at which every one of the losses has run."""
     count = runs[runs["loss"].isin(losses)].groupby("seed")["loss"].nunique()

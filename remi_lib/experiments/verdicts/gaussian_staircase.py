@@ -19,11 +19,15 @@ WORST = math.log(10)  # a level on which a run diverged counts as ten times wors
 
 
 def log_ratio(first: pd.Series, second: pd.Series) -> pd.Series:
-    """log(first / second), at most :data:`WORST` either way; 0 where both are infinite."""
+    """log(first / second), at most :data:`WORST` either way; 0 where both are infinite.
+
+    NaN where one of the two was not run.
+    """
+    first, second = first.align(second)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.log(first / second)
     # Two runs of which none lived on a level do not differ there.
-    return ratio.fillna(0.0).clip(-WORST, WORST)
+    return ratio.mask(np.isinf(first) & np.isinf(second), 0.0).clip(-WORST, WORST)
 
 
 def ratios(errors: pd.DataFrame, first: str, second: str, quantity: str = "rmse") -> pd.Series:

@@ -20,10 +20,11 @@ def judge(ledger: Ledger, runs: pd.DataFrame, classes: int) -> None:
         exploded=runs["diverged_step"] < 100,
     )
     wide = runs.pivot(index="seed", columns=["benchmark", "loss"])
+    nwj, renwj = wide["exploded", "clb", "nwj"], wide["failed", "clb", "renwj"]
     for dataset in ledger.datasets:
         say = sayer(ledger, dataset)
-        say("fig9.clb.nwj-explodes", wide["exploded", "clb", "nwj"].astype(bool))
-        say("fig9.clb.renwj-trains", wide["failed", "clb", "renwj"].astype(bool))
+        say("fig9.clb.nwj-explodes", nwj.dropna())
+        say("fig9.clb.renwj-trains", renwj.dropna())
         gain = pd.DataFrame(
             {f"{b} {f}": wide["guess", b, "re" + f] - wide["guess", b, f] for b, f in PAIRS}
         ).astype(float)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
@@ -17,6 +16,7 @@ from remi_lib.experiments.verdicts.common import (
     columns_of,
     gains,
     sayer,
+    seeds_with,
     test_images,
     trained,
     worst_cost,
@@ -86,12 +86,15 @@ def _rank(first: pd.Series, second: pd.Series) -> float:
 
 
 def _ablation(say: Callable, cells: Mapping[str, pd.DataFrame], scaled: pd.DataFrame) -> None:
-    def judge_share(claim: str, runs: pd.DataFrame, families: tuple[str, ...]) -> None:
+    def judge_share(
+        claim: str, runs: pd.DataFrame, families: tuple[str, ...], all_of_them: bool
+    ) -> None:
         # SMILE without clipping is MINE.
         family = runs["loss"].map(lambda name: split_name(name)[0]).replace("mine", "smile")
-        parts = {f: runs["failed"][family == f].to_numpy() for f in families}
-        say(claim, np.concatenate(list(parts.values())), parts)
+        wide = runs.assign(family=family).pivot(index="seed", columns="family", values="failed")
+        wide = wide[list(families)]
+        say(claim, seeds_with(wide, all_of_them), columns_of(wide))
 
-    judge_share("ablation.clip-alone", cells["clip"], FAILING)
-    judge_share("ablation.penalty-alone", cells["penalty"], FAILING[1:])
-    judge_share("ablation.scaled", scaled, FAILING)
+    judge_share("ablation.clip-alone", cells["clip"], FAILING, True)
+    judge_share("ablation.penalty-alone", cells["penalty"], FAILING[1:], True)
+    judge_share("ablation.scaled", scaled, FAILING, False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from remi_lib.experiments.verdicts.common import columns_of, seeds_with
 from remi_lib.replication.claims import Ledger
 from remi_lib.replication.evidence import exact
 
@@ -38,12 +39,12 @@ def judge_explosion(
     lost = diverged.set_index(by)["step"].notna()
     ledger.judge("fig3.mine-scatters", scatter["MINE"])
     ledger.judge("fig3.nwj-overflows", lost["NWJ"])
-    finite = {name: lost[name].to_numpy() for name in TWINS}
-    ledger.judge("fig5.finite", np.concatenate(list(finite.values())), finite)
+    gone = lost.unstack("name")[list(TWINS)]
+    ledger.judge("fig5.finite", seeds_with(gone, all_of_them=False), columns_of(gone))
     alive = last["on_max"] - last["off_min"] > 0.01
     kept = alive & (last["off_min"] > RUNAWAY) & (last["on_min"] > RUNAWAY)
-    parts = {name: kept[name].to_numpy() for name in TWINS}
-    ledger.judge("fig5.bounded", np.concatenate(list(parts.values())), parts)
+    both = kept.unstack("name")[list(TWINS)]
+    ledger.judge("fig5.bounded", seeds_with(both, all_of_them=True), columns_of(both))
     ledger.judge("fig5.remine-scatter", scatter["ReMINE"])
     ledger.judge("fig5.remine-mi", last["exact_mi"]["ReMINE"])
     ledger.judge("fig5.renwj-mi", last["exact_mi"]["ReNWJ"])

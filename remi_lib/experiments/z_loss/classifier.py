@@ -17,11 +17,12 @@ from torch import Tensor
 from remi_lib.devices import denormals_flushed
 from remi_lib.experiments.z_loss.members import MemberAdam, StackedMLP, drawn
 from remi_lib.images import load_images
-from remi_lib.losses import Loss, make_loss, stack
+from remi_lib.losses import Loss, make_loss
 from remi_lib.optimizers import clip_by_member
 from remi_lib.progress import progress
 from remi_lib.replication.store import cached
 from remi_lib.scores import class_pairs
+from remi_lib.stacking import stack
 
 BINS = 15  # of the calibration error, as Guo et al. 2017
 
