@@ -17,6 +17,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from remi_lib.experiments.plots import WIDTH, panels, reference_x
+from remi_lib.intervals import interval
+from remi_lib.losses import title
 
 
 def scores_of(outputs_of: pd.DataFrame) -> pd.DataFrame:
@@ -95,6 +97,14 @@ def auroc(scores: pd.DataFrame) -> pd.DataFrame:
                     {"loss": loss, "seed": seed, "foreign": name, "score": score, "auroc": area}
                 )
     return pd.DataFrame(rows)
+
+
+def auroc_table(areas: pd.DataFrame) -> pd.DataFrame:
+    """:func:`auroc` with 95% intervals over seeds: a row a loss, columns (foreign set, score)."""
+    by = areas.groupby(["loss", "foreign", "score"], sort=False)["auroc"]
+    printed = {"largest": "max T", "softmax": "max softmax"}
+    found = by.apply(lambda area: str(interval(area))).unstack(["foreign", "score"])
+    return found.rename(index=title, columns=printed)
 
 
 def galleries(sets: Mapping[str, Tensor], count: int, peak: int) -> Figure:

@@ -135,10 +135,7 @@ def summary(quantities: Mapping[str, pd.Series]) -> pd.DataFrame:
     """Per-seed values indexed by (loss, seed) -> losses x quantities, "median [10%, 90%]"."""
 
     def describe(values: pd.Series) -> str:
-        with np.errstate(invalid="ignore"):
-            found = values.quantile([0.1, 0.5, 0.9])
-        # Between two runs that are equally infinite there is nothing to interpolate.
-        low, middle, high = found.fillna(values.quantile(found.index, interpolation="lower"))
+        low, middle, high = values.quantile([0.1, 0.5, 0.9])
         return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
 
     columns = {

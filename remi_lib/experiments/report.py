@@ -52,8 +52,9 @@ def messages_figure(messages: pd.DataFrame) -> Figure:
                 continue
             decides = setting == row["decided by"]
             own = hue if decides else GREY
-            text, limited, _ = row[setting].partition("; but")
-            text = text.replace(", ", "\n") + ("\nunder conditions" if limited else "")
+            # Counts alone: names and conditions are as long as the table has room for them.
+            text = row[setting].partition(";")[0].replace(", ", "\n")
+            text += "\nunder conditions" if "; but" in row[setting] else ""
             ax.plot(at[setting], y, "o", ms=5, mfc=own if decides else "none", mec=own)
             ax.text(at[setting] + 0.12, y, text, color="0.25", va="center", fontsize=6)
     for column, heading in {"status": "", **HEADINGS}.items():

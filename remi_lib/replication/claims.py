@@ -181,7 +181,7 @@ def _evidence(claim: Claim, given: Evidence | Estimate | ArrayLike) -> Evidence:
     if isinstance(given, Estimate):
         if not given.sure:
             raise ValueError(f"{given} is an interval of {given.level:.0%}, a verdict needs 95%")
-        given = Evidence(given.estimand, *given, given.n)
+        given = Evidence.of(given)
     if not isinstance(given, Evidence):
         given = measure(claim.estimand or "mean", given)
     if claim.estimand and given.estimand != claim.estimand:

@@ -202,7 +202,8 @@ def evidence(message: Message, ledger: pd.DataFrame, setting: str) -> str:
     """A setting's evidence in a few words: "1 of 2 holds, 1 unresolved, n = 10"; "" without any.
 
     How many deciding claims hold, fail, are unresolved and were not run, and on how many seeds,
-    runs or samples each rests.  Of a stand-in also the condition under which it shows there.
+    runs or samples each rests.  Of reduced data also which they are, of a stand-in the condition
+    under which it shows there.
     """
     base, dataset = _split(ledger["id"])
     chosen = (ledger["setting"] == setting) & (ledger["verdict"] != NOT_RUN)
@@ -219,10 +220,11 @@ def evidence(message: Message, ledger: pd.DataFrame, setting: str) -> str:
         if count
     ]
     sets = set(dataset[own.index]) - {""}
-    words += [f"{len(sets)} data sets"] if len(sets) > 1 else []
+    words += [f"{len(sets)} data sets"] if len(sets) > 1 and setting != "reduced" else []
     sizes = sorted({int(n) for n in own["n"].dropna()})
     words += [f"n = {sizes[0]}" + (f"–{sizes[-1]}" if len(sizes) > 1 else "")] if sizes else []
     words += [f"{own['n'].isna().sum()} calculated"] if own["n"].isna().any() else []
     finding = in_setting(message, ledger, setting)
     but = setting == "stand-in" and finding.status is Status.CONDITION
-    return ", ".join(words) + (f"; but {finding.condition}" if but else "")
+    named = f"; on {' and '.join(own['dataset'].unique())}" if setting == "reduced" else ""
+    return ", ".join(words) + named + (f"; but {finding.condition}" if but else "")

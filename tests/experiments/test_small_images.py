@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -100,9 +101,15 @@ def test_a_sitting_trains_publishes_and_judges():
 
 def test_fig_8_is_published_network_by_network_and_judged_from_two():
     plan = list(small_outputs.output_cells())
+    folder = figures_dir("overnight")
+    cells.finish(plan[2:3])
+    overnight.publish_outputs()
+    assert not (folder / "fig8.png").exists()  # the picture is of seed 0, which is not here
+    for name in ("fig8_sets", "fig8_auroc"):
+        (folder / f"{name}.csv").unlink()
+    shutil.rmtree(cells.folder_of(plan[2]))
     cells.finish(plan[:1])
     overnight.publish_outputs()
-    folder = figures_dir("overnight")
     sets = pd.read_csv(folder / "fig8_sets.csv")
     assert sets["set"].tolist() == ["inverted", "shuffled", "test", "train"]
     assert sets["near"].isna().tolist() == [True, True, False, False]  # no labels, no true pairs

@@ -64,11 +64,13 @@ def test_the_status_follows_the_deciding_claims(verdicts, status, condition, sho
 
 
 def test_evidence_says_what_was_calculated_and_on_how_many_data_sets():
-    rows = ledger(
-        ("a@x", "reduced", "holds"), ("b@x", "reduced", "holds"), ("a@y", "reduced", "holds")
-    ).assign(n=[5, None, 5])
-    shown = table(rows, [MESSAGE]).iloc[0]["reduced"]
-    assert shown == "3 of 3 hold, 2 data sets, n = 5, 1 calculated"
+    for setting, shown in (
+        ("paper", "3 of 3 hold, 2 data sets, n = 5, 1 calculated"),
+        ("reduced", "3 of 3 hold, n = 5, 1 calculated; on x and y"),  # which are named
+    ):
+        rows = ledger(*((id_, setting, "holds") for id_ in ("a@x", "b@x", "a@y")))
+        found = table(rows.assign(n=[5, None, 5]), [MESSAGE]).iloc[0]
+        assert found[setting] == shown
 
 
 def test_a_limit_that_shows_is_a_condition():

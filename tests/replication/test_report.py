@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import combinations
 
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
-from remi_lib.experiments import report
+from remi_lib.experiments import plots, report
 from remi_lib.losses import LOSSES
 from remi_lib.paths import figures_dir
 from remi_lib.replication import ledger_page, scoreboard
@@ -136,6 +137,17 @@ def test_the_picture_says_what_the_table_says():
     for row in table.to_dict("records"):
         assert row["name"] in shown
         assert row["status"] in shown
+
+
+def test_no_text_of_the_committed_picture_lies_on_another():
+    table = pd.read_csv(ROOT / "figures" / "cpu" / "messages.csv", keep_default_na=False)
+    plots.use_style()
+    figure = report.messages_figure(table)
+    figure.canvas.draw()
+    texts = [text for text in figure.axes[0].texts if text.get_text()]
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
+    for (one, first), (other, second) in combinations(boxes, 2):
+        assert not first.overlaps(second.padded(-1)), (one, other)
 
 
 def table2() -> pd.DataFrame:
