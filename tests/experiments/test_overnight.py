@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from remi_lib.experiments import one_hot_controls, overnight, runs
+from remi_lib.experiments import one_hot_controls, overnight, overnight_cells, runs
 from remi_lib.experiments.rules import RULES
 from remi_lib.paths import figures_dir, project_root
 from remi_lib.replication import cells
@@ -25,7 +25,8 @@ TINY = {
 def folders(tmp_path, monkeypatch):
     monkeypatch.setenv("REMI_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("REMI_FIGURES", str(tmp_path / "figures"))
-    monkeypatch.setattr(overnight, "parameters", lambda: TINY)
+    for module in (overnight, overnight_cells):
+        monkeypatch.setattr(module, "parameters", lambda: TINY)
     monkeypatch.setattr(overnight, "THIN", 5)
     groups = one_hot_controls.groups(
         lrs=(0.1, 0.03, 0.01), batches=(32,), drift_batches=(100, 1000), seeds=6, steps=120
@@ -34,7 +35,7 @@ def folders(tmp_path, monkeypatch):
 
 
 def test_the_plan_is_every_cell_once_and_one_seed_before_the_next():
-    plan = overnight.plan()
+    plan = overnight_cells.plan()
     assert len({(c.kind, c.name) for c in plan}) == len(plan) == 16 + 2 * 13 + 2 * 7 + 3 * 12 + 5
     for kinds in (("fig7", "fig7-exact"), ("fig7-rivals",)):
         seeds = [c.name.split()[-1] for c in plan if c.kind in kinds]
@@ -43,9 +44,9 @@ def test_the_plan_is_every_cell_once_and_one_seed_before_the_next():
 
 def test_notebook_06_finds_the_cells_in_the_cache(capsys):
     """The very call that the notebook makes, member for member and chunk for chunk."""
-    cells.finish(list(overnight.staircase_cells(TINY)))
+    cells.finish(list(overnight_cells.staircase_cells(TINY)))
     capsys.readouterr()
-    task = overnight.task_of(TINY)
+    task = overnight_cells.task_of(TINY)
     main = grid(seed=range(2), loss=overnight.gaussian_staircase.PAIRED, batch=8, weight=1.0)
     options = {"lr": 0.002, "optimizer": "adam", "device": "auto", "probe_every": task.steps}
     found = runs.run("staircase", task, main, task.steps, **options, chunk=2)
@@ -54,7 +55,7 @@ def test_notebook_06_finds_the_cells_in_the_cache(capsys):
 
 
 def test_tables_of_a_half_done_profile_and_of_the_next_sitting():
-    plan = [c for c in overnight.plan() if c.kind.startswith("fig7")]
+    plan = [c for c in overnight_cells.plan() if c.kind.startswith("fig7")]
     cells.finish(plan[:2])
     overnight.tables()
     first = pd.read_csv(figures_dir("overnight") / "fig7.csv")
@@ -75,7 +76,7 @@ def test_tables_of_a_half_done_profile_and_of_the_next_sitting():
 
 
 def test_rivals_have_names_of_their_own():
-    todo = [c for c in overnight.rival_cells(TINY) if c.name.endswith("seed 0")]
+    todo = [c for c in overnight_cells.rival_cells(TINY) if c.name.endswith("seed 0")]
     cells.finish(todo)
     errors = overnight.staircase_tables(TINY)["fig7"]
     assert set(errors["kind"]) == {"rival"}
@@ -84,7 +85,7 @@ def test_rivals_have_names_of_their_own():
 
 
 def test_controls_are_judged_when_all_their_cells_are_done():
-    plan = list(overnight.control_cells())
+    plan = list(overnight_cells.control_cells())
     cells.finish(plan[:-1])
     overnight.tables()
     verdicts = figures_dir("overnight") / "claims" / "one_hot_controls.json"
@@ -120,7 +121,7 @@ def test_a_member_that_stands_still_or_is_lost_is_recorded_as_such():
 
 def test_the_profile_has_the_papers_size():
     p = yaml.safe_load((project_root() / "params/overnight/06_gaussian_staircase.yaml").read_text())
-    task = overnight.task_of(p)
+    task = overnight_cells.task_of(p)
     assert (task.dim, task.width, task.steps, p["batch"]) == (20, 256, 20_000, 64)
     assert p["chunk"] == 2
 
@@ -140,21 +141,21 @@ def test_the_staircase_is_judged_as_far_as_its_seeds_are_complete():
             return set()
         return {entry["id"].split("@")[0] for entry in json.loads(verdicts.read_text())}
 
-    learned = list(overnight.staircase_cells(TINY))
-    cells.finish([*learned[:6], next(overnight.oracle_cells(TINY))])
+    learned = list(overnight_cells.staircase_cells(TINY))
+    cells.finish([*learned[:6], next(overnight_cells.oracle_cells(TINY))])
     assert not judged()  # one seed has no interval
     cells.finish(learned[:-1])
     assert not judged()  # a pair of losses of the second seed is missing
     cells.finish(learned)
     assert {"fig7.rmse", "fig7.sd", "fig7.js.same-reading"} <= judged()
     assert "fig7.clip-alone" not in judged()
-    cells.finish([c for c in overnight.rival_cells(TINY) if c.name.startswith("nwj clipped")])
+    cells.finish([c for c in overnight_cells.rival_cells(TINY) if c.name.startswith("nwj clipped")])
     assert "fig7.clip-alone" in judged()
     assert "fig7.cubic" not in judged()
 
 
 def test_what_an_earlier_sitting_committed_is_not_computed_again(monkeypatch):
-    plan = [c for c in overnight.plan() if c.kind.startswith("fig7")]
+    plan = [c for c in overnight_cells.plan() if c.kind.startswith("fig7")]
     monkeypatch.setattr(overnight, "plan", lambda: plan[:3])
     cells.finish(plan[:2])
     overnight.tables()
@@ -173,8 +174,8 @@ def test_what_an_earlier_sitting_committed_is_not_computed_again(monkeypatch):
 
 
 def test_a_committed_cell_of_another_configuration_is_missing():
-    cell = next(overnight.staircase_cells(TINY))
+    cell = next(overnight_cells.staircase_cells(TINY))
     cells.finish([cell])
     committed = cells.records([cell])
-    other = next(overnight.staircase_cells({**TINY, "lr": 0.001}))
+    other = next(overnight_cells.staircase_cells({**TINY, "lr": 0.001}))
     assert cells.state_of(other, committed) == "missing"

@@ -14,6 +14,7 @@ from remi_lib.experiments import (
     image_outputs,
     image_results,
     overnight,
+    overnight_cells,
     small_images,
     small_outputs,
 )
@@ -129,7 +130,7 @@ def test_fig_8_is_the_papers_direction_and_notebook_7s_lambda():
     assert parameters("07_out_of_distribution")["weight"] == small_outputs.WEIGHT
 
 
-FOREIGN, parameters = small_outputs.FOREIGN, overnight.parameters
+FOREIGN, parameters = small_outputs.FOREIGN, overnight_cells.parameters
 BOTH = ("slb", "clb")
 
 
