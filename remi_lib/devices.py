@@ -16,7 +16,9 @@ def resolve_device(device: str = "auto") -> torch.device:
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": _has_mps()}
     if device == "auto":
         return torch.device(next(name for name in ("cuda", "mps", "cpu") if present[name]))
-    if not present.get(device.split(":")[0], False):
+    name, _, index = device.partition(":")
+    count = torch.cuda.device_count() if name == "cuda" else 1
+    if not present.get(name, False) or (index and not (index.isdigit() and int(index) < count)):
         here = ", ".join(name for name, there in present.items() if there)
         raise ValueError(f"device: {device!r} is not there; allowed here: auto, {here}")
     return torch.device(device)

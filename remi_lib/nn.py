@@ -27,13 +27,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from remi_lib import scores
+from remi_lib.checks import one_of
 from remi_lib.distributed import gather
 from remi_lib.losses import Number, make_loss, needs
 from remi_lib.scores import Positives, Scores
@@ -107,16 +108,13 @@ class ScoreLoss(nn.Module):
             raise ValueError(f"loss: {loss!r} {needs(loss)}; choose another")
         if not (math.isfinite(temperature) and temperature > 0):
             raise ValueError(f"temperature: {temperature} is not allowed; must be > 0 and finite")
-        if reduction not in REDUCTIONS:
-            allowed = ", ".join(REDUCTIONS)
-            raise ValueError(f"reduction: {reduction!r} is not allowed; choose one of {allowed}")
+        one_of("reduction", reduction, REDUCTIONS)
         self.loss = make_loss(loss, weight, target, **options)
         self.learn_temperature = learn_temperature
-        log_scale = torch.tensor(-math.log(temperature))
+        # A number unless it is learned: a buffer would be rounded by module.bfloat16().
+        self._fixed = None if learn_temperature else float(temperature)
         if learn_temperature:
-            self.log_scale = nn.Parameter(log_scale)
-        else:
-            self.register_buffer("log_scale", log_scale, persistent=False)
+            self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
         self.normalize_embeddings = normalize_embeddings
         self.reduction = reduction
         self.gather_distributed = gather_distributed
@@ -125,7 +123,14 @@ class ScoreLoss(nn.Module):
     @property
     def temperature(self) -> Tensor:
         """The temperature now (), differentiable where it is learned."""
-        return (-self.log_scale).exp()
+        return 1 / self._scale()
+
+    def _scale(self, like: Tensor | None = None) -> Tensor:
+        """1 / temperature (), in the precision and on the device of ``like`` where it is fixed."""
+        if self._fixed is None:
+            return scores.wide(self.log_scale).exp()
+        dtype, device = (torch.float32, None) if like is None else (like.dtype, like.device)
+        return torch.full((), 1 / self._fixed, dtype=dtype, device=device)
 
     def extra_repr(self) -> str:
         """``'reinfonce', weight=0.1, ...``, as the module was made."""
@@ -185,10 +190,7 @@ class ContrastiveLoss(ScoreLoss):
         **options: Any,
     ) -> None:
         super().__init__(loss, weight, target, temperature, **options)
-        if positives not in ("pairs", "anchors", "alone"):
-            raise ValueError(
-                f"positives: {positives!r} is not allowed; choose pairs, anchors, alone"
-            )
+        one_of("positives", positives, get_args(Positives))
         self.positives: Positives = positives
 
     def extra_repr(self) -> str:
@@ -222,7 +224,7 @@ class ContrastiveLoss(ScoreLoss):
             raise ValueError("ref_emb, ref_labels: give both or neither")
         anchors = self._ready(embeddings)
         others = anchors if ref_emb is None else self._ready(ref_emb)
-        scale = self.log_scale.exp()
+        scale = self._scale(anchors)
         t = _inner_products(anchors, others, scale)
         if indices_tuple is not None:
             joint, product = _mined(indices_tuple, t)
@@ -263,7 +265,7 @@ class TwoViewLoss(ScoreLoss):
     def forward(self, out0: Tensor, out1: Tensor) -> Tensor:
         """The loss of a batch whose i-th rows are views of one sample."""
         first, second = self._ready(out0), self._ready(out1)
-        scale = self.log_scale.exp()
+        scale = self._scale(first)
         root = scale.sqrt()  # each output is on both sides of an inner product
         table = scores.two_view_pairs(first * root, second * root)
         return self._evaluate(table, scale)
@@ -309,7 +311,7 @@ class PairLoss(ScoreLoss):
             raise ValueError(
                 f"image, text: shapes {tuple(image.shape)} and {tuple(text.shape)} do not pair"
             )
-        given = self.log_scale.exp() if logit_scale is None else logit_scale
+        given = self._scale(first) if logit_scale is None else logit_scale
         scale = torch.as_tensor(given, dtype=first.dtype, device=first.device)
         make = scores.symmetric_pairs if self.symmetric else scores.all_pairs
         return self._evaluate(make(_inner_products(first, second, scale)), scale)

@@ -174,7 +174,9 @@ def _everywhere(like: Tensor) -> Tensor:
 def _normalized(counts: Tensor) -> Tensor:
     """log(counts / total) (..., R, K); -inf where the count, or the total, is zero."""
     total = counts.sum((-2, -1), keepdim=True).clamp(min=torch.finfo(counts.dtype).tiny)
-    return (counts / total).log()
+    mass = counts / total
+    # The logarithm of 1 where there is none: that of 0 has a gradient of NaN.
+    return torch.where(mass > 0, torch.where(mass > 0, mass, 1.0).log(), NEG_INF)
 
 
 def independent(t_joint: Tensor, t_product: Tensor) -> Scores:

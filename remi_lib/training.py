@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from remi_lib.checks import at_least
+from remi_lib.checks import at_least, one_of
 from remi_lib.devices import current, denormals_flushed, resolve_device
 from remi_lib.graphs import Replayed, backend_of
 from remi_lib.losses import BoundOf, Loss
@@ -107,8 +107,7 @@ def train(
             ``probe_every`` below 1.
     """
     at_least("probe_every", probe_every, 1)
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(f"optimizer: {optimizer!r} is not one of {', '.join(OPTIMIZERS)}")
+    one_of("optimizer", optimizer, OPTIMIZERS)
     if steps < 1 or not members:
         raise ValueError(f"steps, members: need at least one each, got {steps}, {len(members)}")
     with current(resolve_device(device)) as where:

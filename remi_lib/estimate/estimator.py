@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from remi_lib.estimate.columns import MARGINS, Column, Margins, columns_of, described
 from remi_lib.estimate.columnwise import columnwise
 from remi_lib.estimate.folds import copies
-from remi_lib.estimate.inputs import paired
+from remi_lib.estimate.inputs import enough, paired
 from remi_lib.estimate.networks import (
     MORE,
     Networks,
@@ -24,7 +24,6 @@ from remi_lib.estimate.options import Options
 from remi_lib.estimate.result import MutualInformation, interval_of
 from remi_lib.estimate.tables import categories_of
 
-FEWEST = 50  # samples
 PER_VALUE = 5  # samples on average of each combination of labels, for several to be one column
 
 
@@ -118,7 +117,7 @@ def sampled(
     categories: int,
     groups: ArrayLike | None,
     drop_missing: bool,
-    least: int = FEWEST,
+    least: int = 0,
 ) -> tuple[Sample, list[str]]:
     """The pairs as columns, and what there is to be said of them.
 
@@ -126,8 +125,7 @@ def sampled(
     """
     frame_x, frame_y, kept = paired(x, y, drop_missing)
     n, notes = len(frame_x), []
-    if n < max(FEWEST, least):
-        raise ValueError(f"x: has {n} samples; needs at least {max(FEWEST, least)}")
+    enough("x", n, least)
     if n < len(kept):
         notes.append(f"{len(kept) - n} of {len(kept)} rows have missing values and were left out")
     columns = columns_of("x", frame_x, categories), columns_of("y", frame_y, categories)

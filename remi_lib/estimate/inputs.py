@@ -16,6 +16,13 @@ from torch import Tensor
 from torch import stack as stacked
 
 DENSE = 2**27  # cells that a sparse matrix may have once it is dense
+FEWEST = 50  # samples of any estimate
+
+
+def enough(name: str, samples: int, least: int = FEWEST) -> None:
+    """Raise ValueError for fewer samples than ``least``, or than :data:`FEWEST`."""
+    if samples < max(FEWEST, least):
+        raise ValueError(f"{name}: has {samples} samples; needs at least {max(FEWEST, least)}")
 
 
 def frame_of(name: str, values: Any) -> pd.DataFrame:

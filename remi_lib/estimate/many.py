@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from remi_lib.estimate.columns import Column, columns_of
 from remi_lib.estimate.columnwise import columnwise
 from remi_lib.estimate.estimator import PER_VALUE, sampled
-from remi_lib.estimate.inputs import frame_of
+from remi_lib.estimate.inputs import enough, frame_of
 from remi_lib.estimate.networks import Networks, Sample, train_and_read, warnings_of
 from remi_lib.estimate.options import Options
 from remi_lib.estimate.result import MutualInformation, interval_of
@@ -35,6 +35,8 @@ def conditional_mi(
         x, y, z: paired samples, as :func:`~remi_lib.estimate_mi` takes them.
         seed, categories, options: as there (not ``method``, ``groups``, ``drop_missing``).
     """
+    if "method" in options:
+        raise ValueError("method: conditional_mi takes none; tables or critics, as the columns are")
     checked = Options(seed=seed, categories=categories, **options)
     frame_of("z", z)  # an error of z is said of z
     with_z, notes = sampled(x, z, categories, None, False, 4 * checked.folds)
@@ -116,8 +118,11 @@ def mi_matrix(
 
     One column against one, as :func:`~remi_lib.estimate_mi` estimates it.  The diagonal is the
     entropy of a column of labels, and infinite for a column of numbers.
+
+    Raises ValueError for fewer than 50 rows, or a missing or infinite value.
     """
     table = frame_of("frame", frame)
+    enough("frame", len(table))
     columns = columns_of("frame", table, categories)
     out = np.full((len(columns),) * 2, math.inf)
     for i, column in enumerate(columns):
@@ -136,8 +141,11 @@ def mi_scores(X: Any, y: Any) -> NDArray:
 
     ``SelectKBest(mi_scores, k=5)``; for other settings ``functools.partial`` of
     :func:`~remi_lib.estimate_mi`, column by column.
+
+    Raises ValueError for fewer than 50 samples, or a y that is not one column of as many.
     """
     columns = columns_of("X", frame_of("X", X))
+    enough("X", len(columns[0]))
     target = frame_of("y", y)
     if target.shape[1] > 1:
         raise ValueError(f"y: has {target.shape[1]} columns; must have one")

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from remi_lib.checks import one_of
 from remi_lib.devices import resolve_device
 from remi_lib.estimate.columns import MARGINS, Margins
 from remi_lib.estimate.inputs import whole, widths
@@ -53,12 +54,8 @@ class Options:
         object.__setattr__(self, "hidden", widths("hidden", self.hidden))
         if not (isinstance(self.lr, int | float) and 0 < self.lr < math.inf):
             raise ValueError(f"lr: {self.lr} is not allowed; must be positive and finite")
-        if self.margins not in MARGINS:
-            raise ValueError(
-                f"margins: {self.margins!r} is not allowed; one of {', '.join(MARGINS)}"
-            )
-        if self.method not in METHODS:
-            raise ValueError(f"method: {self.method!r} is not allowed; one of {', '.join(METHODS)}")
+        one_of("margins", self.margins, MARGINS)
+        one_of("method", self.method, METHODS)
         make_loss(self.name, self.weight, tau=self.tau)
         if needs(self.name):
             raise ValueError(f"loss: {self.name} {needs(self.name)}, which is not made here")

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from remi_lib.checks import one_of
 from remi_lib.critics import ImageCritic
 from remi_lib.devices import resolve_device
 from remi_lib.experiments.image_runs import outputs
@@ -33,8 +34,7 @@ def foreign_images(name: str, like: ImageSet, count: int = 1000, seed: int = 0) 
 
     Raises ValueError for an unknown name.
     """
-    if name not in FOREIGN:
-        raise ValueError(f"foreign: {name!r} is not allowed; one of {', '.join(FOREIGN)}")
+    one_of("foreign", name, FOREIGN)
     stream = generator(seed, "foreign images")
     channels, side = like.test_x.shape[1], like.test_x.shape[-1]
     if name == "photos":

@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from remi_lib.checks import at_least
 from remi_lib.critics import ImageCritic
 from remi_lib.devices import current, resolve_device, tensor_float
 from remi_lib.evaluation import (
@@ -50,8 +51,7 @@ class Run:
     lr: float = 1e-3
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"epochs: {self.epochs} is not allowed; must be at least 1")
+        at_least("epochs", self.epochs, 1)
 
     @property
     def config(self) -> dict[str, Any]:

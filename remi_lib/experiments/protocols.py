@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from remi_lib.checks import one_of
 from remi_lib.experiments.benchmark import table2
 from remi_lib.experiments.image_results import CELL, fate, mi_error, per_run
 from remi_lib.experiments.image_runs import Results, Run, load
@@ -31,8 +32,7 @@ def choices(runs: pd.DataFrame, protocol: str, fixed: float) -> pd.Series:
     Raises:
         ValueError: an unknown protocol, or a fixed lambda that was not run.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol: {protocol!r} is not allowed; one of {', '.join(PROTOCOLS)}")
+    one_of("protocol", protocol, PROTOCOLS)
     twins = runs[[split_name(name)[1] for name in runs["loss"]]]
     if protocol == "fixed":
         if not (twins["weight"] == fixed).any():

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from remi_lib.devices import resolve_device
-from remi_lib.estimate.estimator import FEWEST
+from remi_lib.estimate.inputs import FEWEST
 from remi_lib.losses import LOSSES, split_name
 from remi_lib.replication.parameters import Rules
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from remi_lib.checks import at_least, one_of
 from remi_lib.devices import resolve_device
 from remi_lib.experiments.cluster import ray_engine
 from remi_lib.experiments.image_runs import Results, Run, finish, is_done, load
@@ -47,8 +48,7 @@ def sweep(
         RuntimeError: runs are still missing after their workers died :data:`ATTEMPTS` times.
     """
     engine = engine or os.environ.get("ENGINE") or "local"
-    if engine not in ENGINES:
-        raise ValueError(f"engine: {engine!r} is not allowed; one of {', '.join(ENGINES)}")
+    one_of("engine", engine, ENGINES)
     runs = list(dict.fromkeys(runs))
     missing = [run for run in runs if not is_done(run)]
     say(f"{name}: {len(runs)} runs, {len(runs) - len(missing)} from the cache")
@@ -85,8 +85,7 @@ def chunks(runs: Sequence[Run], stack: int) -> list[list[Run]]:
 def per_gpu() -> int:
     """Processes that share a GPU: REMI_PER_GPU, or 1; the paper ran 4 (Appendix D.1)."""
     count = int(os.environ.get("REMI_PER_GPU", "1"))
-    if count < 1:
-        raise ValueError(f"REMI_PER_GPU: {count} is not allowed; must be at least 1")
+    at_least("REMI_PER_GPU", count, 1)
     return count
 
 

@@ -233,6 +233,13 @@ def test_stacked_members_equal_their_own_loss():
             torch.testing.assert_close(getattr(together, field)[i], value, msg=f"{names[i:]}")
 
 
+def test_stacked_losses_are_as_precise_as_their_table():
+    table = Scores(*(field.unsqueeze(0) for field in random_table(0)))  # float64
+    loss = make_loss("remine", weight=0.1, target=0.3)  # neither is a float32
+    for together, own in zip(stack([loss])(table), loss(table), strict=True):
+        torch.testing.assert_close(together, own, rtol=1e-15, atol=0)
+
+
 def test_vmap_over_leading_dimension():
     tables = [random_table(k) for k in range(3)]
     stacked = Scores(*(torch.stack(field) for field in zip(*tables, strict=True)))

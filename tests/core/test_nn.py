@@ -232,6 +232,13 @@ def test_half_precision_is_scored_in_float32(name, dtype):
     assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("cast", [nn.Module.bfloat16, nn.Module.half, nn.Module.double])
+def test_a_fixed_temperature_survives_a_cast_of_the_module(cast):
+    z, labels = leaf(32, 16).detach(), torch.arange(32) % 4
+    value = cast(ContrastiveLoss("reinfonce", temperature=0.1))(z, labels)
+    torch.testing.assert_close(value, ContrastiveLoss("reinfonce", temperature=0.1)(z, labels))
+
+
 def test_no_graph_break():
     torch._dynamo.reset()
     module = TwoViewLoss("reinfonce", learn_temperature=True)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remi_lib import scores as s
+from remi_lib.losses import make_loss
 
 
 def naive(table: s.Scores) -> dict[str, float]:
@@ -74,6 +75,20 @@ def test_counts_against_loops(seed, rows, columns):
     joint[0, 0] += 1
     product[-1, -1] += 1
     check(s.support_counts(t, joint, product), 1e-10)
+
+
+@pytest.mark.parametrize("name", ["mine", "nwj", "js"])
+def test_a_cell_without_a_count_has_a_gradient(name):
+    counts = torch.tensor([[1.0, 0.0], [0.0, 3.0]], dtype=torch.float64, requires_grad=True)
+    t = torch.tensor([[0.5, -1.0], [2.0, 0.1]], dtype=torch.float64)
+    bound = make_loss(name)(s.support_counts(t, counts, torch.ones_like(counts)))
+    (gradient,) = torch.autograd.grad(bound.joint_term, counts)
+    # E_P[f] = sum c f / sum c: a count moves it by (f - E_P[f]) / sum c, if there is a cell.
+    f = -torch.nn.functional.softplus(-t) if name == "js" else t
+    mean = (counts * f).sum() / counts.sum()
+    there = counts > 0
+    torch.testing.assert_close(gradient[there], ((f - mean) / counts.sum())[there].detach())
+    assert gradient.isfinite().all()
 
 
 @pytest.mark.parametrize("name", list(makers(torch.Generator(), torch.float32)))

@@ -156,6 +156,9 @@ def test_device():
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="allowed here: auto, cpu"):
             resolve_device("cuda")
+    for absent in ("cpu:1", "cpu:first", "cuda:99", "tpu"):
+        with pytest.raises(ValueError, match=f"device: '{absent}' is not there"):
+            resolve_device(absent)
 
 
 @pytest.mark.parametrize("before", [False, True])

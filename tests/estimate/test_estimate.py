@@ -224,7 +224,7 @@ GOOD = gap(0, 0.0)
         (GOOD, GOOD * 1j, {}, "y: complex128 is neither real nor discrete"),
         (GOOD[:20], GOOD[:20], {}, "x: has 20 samples; needs at least 50"),
         (np.zeros((100, 0)), GOOD, {}, "x: has no column"),
-        (GOOD, GOOD, {"margins": "copula"}, "margins: 'copula' is not allowed; one of both"),
+        (GOOD, GOOD, {"margins": "copula"}, "margins: 'copula' is not allowed; choose one of both"),
         (GOOD, GOOD, {"folds": 1}, "folds: 1 is not allowed; must be at least 2"),
         (GOOD, GOOD, {"seeds": 0}, "seeds: 0 is not allowed"),
         (GOOD, GOOD, {"loss": "mien"}, "no loss is called 'mien'"),

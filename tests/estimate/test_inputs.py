@@ -200,7 +200,7 @@ def test_widths_may_be_an_array():
         ({"lr": math.nan}, "lr: nan is not allowed"),
         ({"loss": "flo"}, "loss: flo needs a table with a second head"),
         ({"loss": "i_alpha"}, "loss: i_alpha needs a square table"),
-        ({"method": "magic"}, "method: 'magic' is not allowed; one of auto, critics"),
+        ({"method": "magic"}, "method: 'magic' is not allowed; choose one of auto, critics"),
         ({"method": "table"}, "method: 'table' needs labels on both sides"),
         ({"groups": [1, 2]}, r"groups: has shape \(2,\); must be \(300,\)"),
     ],

@@ -211,6 +211,16 @@ def test_matrix():
     assert in_bits.loc["x", "y"] == pytest.approx(found.loc["x", "y"] / math.log(2))
 
 
+def test_too_few_samples_and_arguments_that_are_not_taken():
+    few = RNG.normal(size=(4, 3))
+    with pytest.raises(ValueError, match="frame: has 4 samples; needs at least 50"):
+        mi_matrix(pd.DataFrame(few))
+    with pytest.raises(ValueError, match="X: has 4 samples; needs at least 50"):
+        mi_scores(few, few[:, 0])
+    with pytest.raises(ValueError, match="method: conditional_mi takes none"):
+        conditional_mi(*RNG.normal(size=(3, 100)), method="neighbours")
+
+
 def test_scores_select_features():
     selection = pytest.importorskip("sklearn.feature_selection")
     pipeline = pytest.importorskip("sklearn.pipeline")

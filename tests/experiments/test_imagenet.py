@@ -208,7 +208,7 @@ def test_where_trees_are(tmp_path, monkeypatch, sound):
     assert locate("imagenet") == sound
     assert locate("folder", str(tmp_path)) == tmp_path
     assert locate("textures", textures=Textures(2, 1, 1)).is_dir()
-    with pytest.raises(ValueError, match="dataset: 'imagenette' is not allowed; one of textures"):
+    with pytest.raises(ValueError, match="'imagenette' is not allowed; choose one of textures"):
         locate("imagenette")
 
 

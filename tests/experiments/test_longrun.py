@@ -369,7 +369,10 @@ def test_where_the_tree_lies_is_no_part_of_a_run(tree):
     ("call", "message"),
     [
         (lambda: run_of(epochs=0), "epochs: 0 is not allowed"),
-        (lambda: run_of(schedule="step"), "schedule: 'step' is not allowed; one of constant"),
+        (
+            lambda: run_of(schedule="step"),
+            "schedule: 'step' is not allowed; choose one",
+        ),
         (
             lambda: run_of(task={"net": "resnet18", "width": 512}),
             "members: resnet18 trains one at a time",

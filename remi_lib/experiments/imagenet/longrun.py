@@ -20,6 +20,7 @@ import pandas as pd
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from remi_lib import distributed
+from remi_lib.checks import at_least
 from remi_lib.devices import resolve_device, tensor_float
 from remi_lib.distributed import share, world
 from remi_lib.experiments.imagenet.evaluation import evaluate, result_tables
@@ -61,8 +62,7 @@ class Resources:
 
     def __post_init__(self) -> None:
         for key, least in (("workers", 0), ("processes", 1), ("minutes", 0)):
-            if getattr(self, key) < least:
-                raise ValueError(f"{key}: {getattr(self, key)} is not allowed; at least {least}")
+            at_least(key, getattr(self, key), least)
 
 
 def execute(run: LongRun, tree: Tree, resources: Resources, label: str | None = None) -> None:
@@ -117,8 +117,7 @@ def finish(
         ValueError: ``at_once`` is below 1.
         RuntimeError: a run is still missing after its processes died :data:`ATTEMPTS` times.
     """
-    if at_once < 1:
-        raise ValueError(f"at_once: {at_once} is not allowed; at least 1")
+    at_least("at_once", at_once, 1)
     runs = list(dict.fromkeys(runs))
     missing = [run for run in runs if read_tables(run.folder(tree)) is None]
     say(f"{len(runs)} runs, {len(runs) - len(missing)} from the cache")

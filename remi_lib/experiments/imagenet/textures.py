@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from remi_lib.checks import at_least
 from remi_lib.paths import cache_dir
 from remi_lib.progress import progress, say
 from remi_lib.replication.store import config_key, locked
@@ -111,8 +112,7 @@ class Textures:
         if not 2 <= self.classes <= len(NAMES):
             raise ValueError(f"classes: {self.classes} is not allowed; 2 to {len(NAMES)}")
         for key, least in (("train", 1), ("val", 1), ("side", 16)):
-            if getattr(self, key) < least:
-                raise ValueError(f"{key}: {getattr(self, key)} is not allowed; at least {least}")
+            at_least(key, getattr(self, key), least)
 
     @property
     def names(self) -> tuple[str, ...]:

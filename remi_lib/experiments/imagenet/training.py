@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from remi_lib import distributed
+from remi_lib.checks import at_least, one_of
 from remi_lib.critics import ImageCritic
 from remi_lib.devices import denormals_flushed
 from remi_lib.distributed import gather, share, world
@@ -72,12 +73,8 @@ class LongRun:
     def __post_init__(self) -> None:
         if len({(m.seed, m.batch) for m in self.members}) != 1:
             raise ValueError("members: those of a run share one seed and one batch size")
-        if self.epochs < 1:
-            raise ValueError(f"epochs: {self.epochs} is not allowed; must be at least 1")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(
-                f"schedule: {self.schedule!r} is not allowed; one of {', '.join(SCHEDULES)}"
-            )
+        at_least("epochs", self.epochs, 1)
+        one_of("schedule", self.schedule, SCHEDULES)
         if not self.task.stacks and len(self.members) != 1:
             raise ValueError(f"members: {self.task.net} trains one at a time")
         if self.task.net == "convnet" and self.task.precision != "float32":

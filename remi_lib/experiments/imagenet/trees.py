@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from remi_lib._torchvision import datasets, v2
+from remi_lib.checks import one_of
 from remi_lib.experiments.imagenet.textures import Textures, tree
 from remi_lib.images import ImageSet
 from remi_lib.paths import data_dir
@@ -101,8 +102,7 @@ def locate(name: str, data_root: str = "", textures: Textures | None = None) -> 
         ValueError: the name is none of :data:`TREES`.
         FileNotFoundError: there is no such folder.
     """
-    if name not in TREES:
-        raise ValueError(f"dataset: {name!r} is not allowed; one of {', '.join(TREES)}")
+    one_of("dataset", name, TREES)
     if name == "textures":
         return tree(textures or Textures())
     root = Path(data_root or os.environ.get("REMI_IMAGENET") or data_dir() / "imagenet")
@@ -172,8 +172,7 @@ def picture_transform(size: int, augment: str, train: bool) -> v2.Transform:
     format.  "crop" is the usual recipe: random resized crop and flip in training, the middle of
     a slightly larger picture in evaluation.
     """
-    if augment not in AUGMENTS:
-        raise ValueError(f"augment: {augment!r} is not allowed; one of {', '.join(AUGMENTS)}")
+    one_of("augment", augment, AUGMENTS)
     if augment == "resize":
         return v2.Resize((size, size), antialias=True)
     if train:
