@@ -128,7 +128,10 @@ def difference(first: ArrayLike, second: ArrayLike) -> np.ndarray:
 
 
 def fraction_interval(successes: ArrayLike, level: float = LEVEL) -> Estimate:
-    """Share of true samples with Wilson's score interval.
+    """Share of true samples with the exact interval of Clopper and Pearson (1934).
+
+    It covers the share in 95% of the cases or more, whatever the share is; Wilson's score does so
+    on average, and at ten seeds of which none is true it ends too early.
 
     Raises ValueError without a sample, or for one that is neither true nor false.
     """
@@ -136,6 +139,6 @@ def fraction_interval(successes: ArrayLike, level: float = LEVEL) -> Estimate:
     if not len(x) or not np.isin(x, (0, 1)).all():
         raise ValueError(f"fraction_interval: needs samples that are true or false, got {x}")
     x = x.astype(bool)
-    result = stats.binomtest(int(x.sum()), len(x)).proportion_ci(level, method="wilson")
+    result = stats.binomtest(int(x.sum()), len(x)).proportion_ci(level, method="exact")
     low, high = float(result.low), float(result.high)
     return Estimate(float(x.mean()), low, high, "share", level, len(x))

@@ -200,7 +200,7 @@ def said(size: pd.DataFrame, power: pd.DataFrame, coverage: pd.DataFrame) -> Ite
     """What the tables show, a paragraph or table each."""
     yield (
         f"**p-value, independent pairs, n = {STUDIES['size'].n}.** Share of samples with p ≤ "
-        f"{LEVEL}, with its 95% interval (Wilson's score):"
+        f"{LEVEL}, with its exact 95% interval:"
     )
     cells = {"pairs": "{kind}", "samples": "{nulls}", "rejected": _cell("rejected", 1)}
     cells |= {"median p": "{median:.2f}"}

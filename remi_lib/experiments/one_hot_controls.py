@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
+from remi_lib.checks import one_of
 from remi_lib.replication.store import Tables, cached
 from remi_lib.scores import Scores, support_counts
 from remi_lib.tasks import Member, OneHotTask, grid, member_config
@@ -33,8 +34,7 @@ class MeasuredTask(OneHotTask):
     known: str = "none"
 
     def __post_init__(self) -> None:
-        if self.known not in EXACT:
-            raise ValueError(f"known: {self.known!r} is not allowed; one of {', '.join(EXACT)}")
+        one_of("known", self.known, EXACT)
 
     def scores(self, critic: nn.Module, batch: Any, members: Sequence[Member]) -> Scores:
         joint, product = batch
@@ -56,7 +56,7 @@ class Group:
     lr: float
     optimizer: str = "sgd"
     exact: str = "none"
-    seeds: int = 10
+    seeds: int = 20
     steps: int = 3000
     weight: float = 1.0  # the paper's in Fig 5
 
@@ -79,7 +79,7 @@ def groups(
     lrs: Sequence[float] = (0.1, 0.03, 0.01),
     batches: Sequence[int] = (16, 32, 100, 400),
     drift_batches: Sequence[int] = (100, 400, 1000),
-    seeds: int = 10,
+    seeds: int = 20,
     steps: int = 3000,
 ) -> list[Group]:
     """The whole study: learning rate x batch or exact gradients x loss, then the drift's parts."""

@@ -75,7 +75,8 @@ def exact(value: float) -> Evidence:
 def measure(estimand: str, samples: ArrayLike) -> Evidence:
     """The estimate of ``estimand`` from one sample per seed (for a share: true or false).
 
-    mean: Student's t.  median: order statistics, six samples or more.  share: Wilson's score.
+    mean: Student's t.  median: order statistics, six samples or more.  share: Clopper and
+    Pearson's.
 
     Raises ValueError for too few samples, a NaN, or a mean with a sample that is not finite.
     """

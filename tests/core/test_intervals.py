@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from remi_lib.intervals import (
     Estimate,
@@ -42,9 +43,18 @@ def test_median_interval_is_of_order_statistics():
         median_interval([0.0, math.nan])
 
 
-def test_fraction_interval_is_wilsons():
+def test_fraction_interval_is_exact():
     low, high = fraction_interval([False] * 10)[1:]
-    assert (low, high) == pytest.approx((0, 0.2775), abs=1e-4)
+    assert (low, high) == pytest.approx((0, 1 - 0.025 ** (1 / 10)))  # the rule of three, at 2.5%
+
+
+@pytest.mark.parametrize("n", [5, 10, 20])
+def test_fraction_interval_covers_every_share(n):
+    intervals = [fraction_interval([True] * k + [False] * (n - k)) for k in range(n + 1)]
+    for share in np.linspace(0, 1, 101):
+        chances = stats.binom.pmf(range(n + 1), n, share)
+        hit = [found.low <= share <= found.high for found in intervals]
+        assert chances[hit].sum() >= 0.95
 
 
 def test_an_estimate_says_what_it_estimates():
