@@ -185,3 +185,12 @@ def outcome(runs: pd.DataFrame, quantity: str) -> dict[str, Any]:
     estimate = interval(fine) if len(fine) > 1 else missing()
     way = lost.mode().iloc[0] if len(lost) else ""
     return {**estimate._asdict(), "failed": len(lost), "seeds": len(runs), "fate": way}
+
+
+def ended(runs: pd.DataFrame, quantities: Mapping[str, str]) -> pd.DataFrame:
+    """A row per loss: its seeds, and each quantity, by its heading, as :func:`cell_text` has it."""
+    rows = {}
+    for loss, own in runs.groupby("loss"):
+        found = {heading: outcome(own, key) for key, heading in quantities.items()}
+        rows[loss] = {"seeds": len(own)} | {k: cell_text(row) for k, row in found.items()}
+    return pd.DataFrame.from_dict(rows, orient="index")

@@ -1,22 +1,24 @@
 """CIFAR-10 at 32 pixels on a CPU: the runs of a small residual network, and what they decide.
 
-The overnight profile's real images.  SLB trains on 10,000 of them for as many passes as fit them,
-since the paper's networks have fitted theirs.  CLB is short: it says which losses fail, and not
-whether those that do not fail would end up trained.
+The overnight profile's real images: 10,000 of them, at the paper's batch, for as many passes as let
+cross-entropy fit them, since the paper's networks have fitted theirs.  In as many steps CLB tells
+which losses fail, and which have begun to train; none has finished.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
 from remi_lib.experiments import image_runs
 from remi_lib.experiments.image_results import per_run
 from remi_lib.experiments.image_runs import Run
-from remi_lib.experiments.verdicts import benchmark
+from remi_lib.experiments.verdicts import benchmark, lambda_sweep
 from remi_lib.experiments.verdicts.benchmark import AHEAD, FAILING
 from remi_lib.experiments.verdicts.common import complete_seeds
 from remi_lib.images import load_images
@@ -27,9 +29,10 @@ from remi_lib.replication.claims import Ledger
 from remi_lib.tasks import ImageTask, Member
 
 NOTEBOOK, NET = "04_benchmark", "resnet8"
-DATASET, WEIGHT = "cifar10", 0.01
+WEIGHT = 0.01
 CONTROL = "infonce"  # cross-entropy in SLB; in CLB whether anything is learned in so few steps
 REJS_TARGET = 1.0  # as the authors' code for images has it
+TAU = 10.0  # the paper's threshold
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,14 @@ class Size:
 
 
 SLB = Size("cifar10_10k", batch=10, epochs=15, seeds=3)  # the batch is the paper's
-CLB = Size(DATASET, batch=100, epochs=2, seeds=2)
+# Six seeds: the fewest whose share can be told from a half where all agree.
+CLB = Size("cifar10_10k", batch=10, epochs=15, seeds=6)
 # What tells a row of the table from the others.
-KEYS = ["dataset", "benchmark", "loss", "weight", "target", "epochs", "seed"]
+KEYS = ["dataset", "benchmark", "loss", "weight", "target", "tau", "epochs", "seed"]
 
 
 def planned() -> list[Run]:
-    """SLB with all losses, then CLB with the families that fail in it by the paper.
+    """SLB with all losses, then CLB: the families that fail in it by the paper, then the others.
 
     Seed by seed; in SLB first what message 9 needs: cross-entropy, which is InfoNCE there, and the
     losses that the paper finds ahead of it.
@@ -57,18 +61,29 @@ def planned() -> list[Run]:
     first = ["infonce", *AHEAD]
     losses = [*first, *(name for name in LOSSES if name not in first)]
     failing = [name for family in FAILING for name in (family, "re" + family)]
-    return [*runs_at(SLB, "slb", losses), *runs_at(CLB, "clb", [*failing, CONTROL])]
+    others = [CONTROL, *(name for name in LOSSES if name not in (*failing, CONTROL))]
+    few = replace(CLB, seeds=min(CLB.seeds, SLB.seeds))
+    return [
+        *runs_at(SLB, "slb", losses),
+        *runs_at(CLB, "clb", failing),
+        # Clipping without the penalty, and the penalty without clipping.
+        *runs_at(CLB, "clb", FAILING[1:], TAU),
+        *runs_at(CLB, "clb", ["re" + family for family in FAILING[1:]], math.inf),
+        *runs_at(few, "clb", others),
+    ]
 
 
-def runs_at(size: Size, benchmark: str, losses: Sequence[str]) -> list[Run]:
-    """A run per seed and loss, at one lambda."""
+def runs_at(
+    size: Size, benchmark: str, losses: Sequence[str], tau: float | None = None
+) -> list[Run]:
+    """A run per seed and loss, at one lambda; clipped as in the paper if ``tau`` does not say."""
     task = ImageTask(size.dataset, benchmark, NET)
     runs = []
     for seed in range(size.seeds):
         for loss in losses:
             weight = WEIGHT if split_name(loss)[1] else None
             target = REJS_TARGET if loss == "rejs" else None
-            member = Member(loss, seed, size.batch, weight, target)
+            member = Member(loss, seed, size.batch, weight, target, tau)
             runs.append(Run(task, member, size.epochs))
     return runs
 
@@ -76,7 +91,9 @@ def runs_at(size: Size, benchmark: str, losses: Sequence[str]) -> list[Run]:
 def image_cells() -> Iterator[Cell]:
     """:func:`planned`, a cell a run."""
     for run in planned():
-        name = f"{run.task.dataset} {run.task.benchmark} {run.member.loss} seed {run.member.seed}"
+        tau = "" if run.member.tau is None else f" tau {run.member.tau:g}"
+        where = f"{run.task.dataset} {run.task.benchmark}"
+        name = f"{where} {run.member.loss}{tau} seed {run.member.seed}"
         compute = partial(image_runs.finish, [run], label=name)
         kind = "table2" if run.task.benchmark == "clb" else "table2-slb"  # each has its own pace
         yield Cell(kind, name, "runs/", run.config, image_runs.__name__, run.epochs, compute)
@@ -97,7 +114,8 @@ def table() -> pd.DataFrame | None:
     done = list(found)
     rows = per_run(image_runs.results_of(done, list(found.values())))
     read = [load_images(run.task.dataset).printed for run in done]  # "CIFAR-10 (JPEG copy)"
-    return rows.assign(epochs=[run.epochs for run in done], read=read)
+    tau = rows["tau"].astype(float)  # None and numbers
+    return rows.assign(epochs=[run.epochs for run in done], read=read, tau=tau)
 
 
 def judge(rows: pd.DataFrame, profile: str) -> Ledger:
@@ -105,18 +123,36 @@ def judge(rows: pd.DataFrame, profile: str) -> Ledger:
 
     Two such seeds at least; without them an empty ledger.
     """
-    ledger = Ledger(NOTEBOOK, profile, [SLB.dataset, CLB.dataset])
+    rows = rows[rows["tau"].isna()]
+    ledger = Ledger(NOTEBOOK, profile, sorted({SLB.dataset, CLB.dataset}))
     slb, clb = (
         rows[(rows["dataset"] == size.dataset) & (rows["benchmark"] == name)]
         for size, name in ((SLB, "slb"), (CLB, "clb"))
     )
+    twins = [*FAILING, *("re" + family for family in FAILING)]
     for own, losses, judged in (
         (slb, LOSSES, benchmark.judge_pairs),
         (slb, (CONTROL, *AHEAD), benchmark.judge_beats_ce),
-        (clb, FAILING, benchmark.judge_failures),
+        (clb, twins, benchmark.judge_failures),
+        (clb, LOSSES, benchmark.judge_competitive),
     ):
         complete = complete_seeds(own, losses)
         if len(complete) > 1:
             own = benchmark.prepared(own[own["seed"].isin(complete)])
             judged(ledger, own["dataset"].iloc[0], own)
+    return ledger
+
+
+def judge_squares(rows: pd.DataFrame, profile: str) -> Ledger:
+    """Judge, as :func:`judge` does, what clipping and the penalty do apart in CLB: notebook 5's."""
+    ledger = Ledger("05_lambda_sweep", profile, [CLB.dataset])
+    rows = rows[(rows["dataset"] == CLB.dataset) & (rows["benchmark"] == "clb")]
+    free = rows[np.isinf(rows["tau"])]
+    clipped = pd.concat([rows[rows["tau"] == TAU], rows[rows["loss"] == "smile"]])
+    complete = complete_seeds(clipped, FAILING) & complete_seeds(
+        free, ["re" + family for family in FAILING[1:]]
+    )
+    if len(complete) > 1:
+        both = (own[own["seed"].isin(complete)] for own in (clipped, free))
+        lambda_sweep.judge_squares(ledger, CLB.dataset, *both)
     return ledger

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
@@ -48,11 +46,8 @@ def judge(ledger: Ledger, runs: pd.DataFrame, rejs: pd.DataFrame) -> None:
         slb, clb = (own[own["benchmark"] == b] for b in ("slb", "clb"))
         judge_pairs(ledger, name, slb)
         judge_beats_ce(ledger, name, slb)
-        _three_fail(say, clb)
-        rescued = _failed(clb, "re")
-        failing = seeds_with(rescued, all_of_them=False)
-        say("table2.clb.rescued", failing, columns_of(rescued))
-        _competitive(say, clb, test_images(name))
+        judge_failures(ledger, name, clb)
+        judge_competitive(ledger, name, clb)
         say("table2.seed-spread", *_spread(slb, clb))
         zero = rejs[(rejs["dataset"] == name) & (rejs["benchmark"] == "slb")]
         at_zero = zero[zero["target"] == 0].set_index("seed")["mi"]
@@ -91,16 +86,11 @@ def judge_beats_ce(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:
 
 
 def judge_failures(ledger: Ledger, dataset: str, clb: pd.DataFrame) -> None:
-    """Judge from short CLB runs that the three families fail.
-
-    That the regularised ones *train* takes runs that are long enough to learn something.
-    """
-    _three_fail(sayer(ledger, dataset), clb)
-
-
-def _three_fail(say: Callable, runs: pd.DataFrame) -> None:
-    gone = _failed(runs, "")
+    """Judge from CLB runs that the three families fail, and that with the penalty none does."""
+    say = sayer(ledger, dataset)
+    gone, rescued = _failed(clb, ""), _failed(clb, "re")
     say("table2.clb.three-fail", seeds_with(gone, all_of_them=True), columns_of(gone))
+    say("table2.clb.rescued", seeds_with(rescued, all_of_them=False), columns_of(rescued))
 
 
 def _failed(runs: pd.DataFrame, prefix: str) -> pd.DataFrame:
@@ -109,13 +99,15 @@ def _failed(runs: pd.DataFrame, prefix: str) -> pd.DataFrame:
     return wide[[prefix + family for family in FAILING]].set_axis(FAILING, axis=1)
 
 
-def _competitive(say: Callable, runs: pd.DataFrame, images: int) -> None:
-    wide = runs.pivot(index="seed", columns="loss", values="accuracy")
+def judge_competitive(ledger: Ledger, dataset: str, clb: pd.DataFrame) -> None:
+    """Judge from CLB runs whether the rescued three are as accurate as the best of the others."""
+    wide = clb.pivot(index="seed", columns="loss", values="accuracy")
     best = wide[["mine", "infonce", "js"]].mean().idxmax()
     rescued = ["re" + f for f in FAILING]
     ahead = wide[rescued].sub(wide[best], axis=0)
-    evidence = with_test_images(ahead.mean(axis=1), [wide[rescued], wide[best]], images)
-    say("table2.clb.competitive", evidence, columns_of(ahead))
+    rates = [wide[rescued], wide[best]]
+    evidence = with_test_images(ahead.mean(axis=1), rates, test_images(dataset))
+    sayer(ledger, dataset)("table2.clb.competitive", evidence, columns_of(ahead))
 
 
 def _spread(slb: pd.DataFrame, clb: pd.DataFrame) -> tuple[list[float], dict[str, Evidence]]:

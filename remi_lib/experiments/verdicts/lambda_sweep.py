@@ -46,9 +46,18 @@ def judge(
         own = runs[(runs["dataset"] == name) & (runs["benchmark"] == "clb")]
         _table2(say, own, name, images)
         _figure6(say, own[own["weight"].isin(PAPER_WEIGHTS)], images)
-        cells = {k: prepared(f[f["dataset"] == name]) for k, f in squares.items()}
+        cells = {k: f[f["dataset"] == name] for k, f in squares.items()}
+        judge_squares(ledger, name, cells["clip"], cells["penalty"])
         plain = scaled["divided by √d"].query("dataset == @name")
-        _ablation(say, cells, prepared(plain[~plain["loss"].str.startswith("re")]))
+        plain = prepared(plain[~plain["loss"].str.startswith("re")])
+        _share(say, "ablation.scaled", plain, FAILING, False)
+
+
+def judge_squares(ledger: Ledger, dataset: str, clip: pd.DataFrame, penalty: pd.DataFrame) -> None:
+    """Judge what clipping does without the penalty, and the penalty without clipping."""
+    say = sayer(ledger, dataset)
+    _share(say, "ablation.clip-alone", prepared(clip), FAILING, True)
+    _share(say, "ablation.penalty-alone", prepared(penalty), FAILING[1:], True)
 
 
 def _table2(say: Callable, runs: pd.DataFrame, name: str, images: int) -> None:
@@ -85,16 +94,12 @@ def _rank(first: pd.Series, second: pd.Series) -> float:
     return float(found)
 
 
-def _ablation(say: Callable, cells: Mapping[str, pd.DataFrame], scaled: pd.DataFrame) -> None:
-    def judge_share(
-        claim: str, runs: pd.DataFrame, families: tuple[str, ...], all_of_them: bool
-    ) -> None:
-        # SMILE without clipping is MINE.
-        family = runs["loss"].map(lambda name: split_name(name)[0]).replace("mine", "smile")
-        wide = runs.assign(family=family).pivot(index="seed", columns="family", values="failed")
-        wide = wide[list(families)]
-        say(claim, seeds_with(wide, all_of_them), columns_of(wide))
-
-    judge_share("ablation.clip-alone", cells["clip"], FAILING, True)
-    judge_share("ablation.penalty-alone", cells["penalty"], FAILING[1:], True)
-    judge_share("ablation.scaled", scaled, FAILING, False)
+def _share(
+    say: Callable, claim: str, runs: pd.DataFrame, families: tuple[str, ...], all_of_them: bool
+) -> None:
+    """Judge at how many seeds all of the families, or one of them, failed."""
+    # SMILE without clipping is MINE.
+    family = runs["loss"].map(lambda name: split_name(name)[0]).replace("mine", "smile")
+    wide = runs.assign(family=family).pivot(index="seed", columns="family", values="failed")
+    wide = wide[list(families)]
+    say(claim, seeds_with(wide, all_of_them), columns_of(wide))
