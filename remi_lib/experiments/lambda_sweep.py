@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from remi_lib.experiments.image_results import failed, mi_error, runs_of
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.plots import colour, panels, reference_x
+from remi_lib.experiments.published import FAILING
 from remi_lib.images import load_images
 from remi_lib.intervals import interval
 from remi_lib.losses import FAMILIES, split_name, title
 
 TWINS = tuple("re" + family for family in FAMILIES)
-FAILING = ("smile", "nwj", "tuba")  # the families that fail in CLB without the penalty
 
 
 def lambda_runs(weights: Sequence[float], **options) -> list[Run]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from remi_lib.experiments.image_results import runs_of
 from remi_lib.experiments.image_runs import Run
-from remi_lib.experiments.lambda_sweep import FAILING, TWINS, lambda_runs, scale_runs, two_by_two
+from remi_lib.experiments.lambda_sweep import TWINS, lambda_runs, scale_runs, two_by_two
+from remi_lib.experiments.published import FAILING
 from remi_lib.losses import FAMILIES, LOSSES
 
 CONTROL = ("infonce", "nwj", "renwj")  # trains, fails, is rescued

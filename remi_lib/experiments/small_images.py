@@ -18,8 +18,8 @@ import pandas as pd
 from remi_lib.experiments import image_runs
 from remi_lib.experiments.image_results import per_run
 from remi_lib.experiments.image_runs import Run
+from remi_lib.experiments.published import AHEAD, FAILING
 from remi_lib.experiments.verdicts import benchmark, lambda_sweep
-from remi_lib.experiments.verdicts.benchmark import AHEAD, FAILING
 from remi_lib.experiments.verdicts.common import complete_seeds
 from remi_lib.images import load_images
 from remi_lib.losses import LOSSES, split_name

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from remi_lib.experiments.image_results import accuracy_or_guess, failed, mi_error
+from remi_lib.experiments.published import AHEAD, FAILING
 from remi_lib.experiments.verdicts.common import (
     accuracy_gains,
     at_best_weight,
@@ -21,9 +22,6 @@ from remi_lib.images import load_images
 from remi_lib.losses import FAMILIES, LOSSES
 from remi_lib.replication.claims import Ledger
 from remi_lib.replication.evidence import Evidence, exact, with_test_images
-
-FAILING = ("smile", "nwj", "tuba")  # the families of which the paper says that they fail in CLB
-AHEAD = ("mine", "smile", "nwj", "tuba")  # of which it says that they beat cross-entropy in SLB
 
 
 def prepared(runs: pd.DataFrame) -> pd.DataFrame:
@@ -68,7 +66,7 @@ def judge_pairs(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:
 
 
 def judge_beats_ce(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:
-    """Judge from SLB runs whether :data:`AHEAD` are more accurate than cross-entropy.
+    """Judge from SLB runs whether :data:`~.published.AHEAD` are more accurate than cross-entropy.
 
     The other losses that ran at every seed are parts of the claim too.
     """

@@ -8,7 +8,9 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from remi_lib.experiments import published
-from remi_lib.experiments.verdicts.benchmark import FAILING, prepared
+from remi_lib.experiments.lambda_sweep import family_of
+from remi_lib.experiments.published import FAILING
+from remi_lib.experiments.verdicts.benchmark import prepared
 from remi_lib.experiments.verdicts.common import (
     PAPER_WEIGHTS,
     accuracy_gains,
@@ -21,7 +23,7 @@ from remi_lib.experiments.verdicts.common import (
     trained,
     worst_cost,
 )
-from remi_lib.losses import FAMILIES, split_name
+from remi_lib.losses import FAMILIES
 from remi_lib.replication.claims import Ledger
 from remi_lib.replication.evidence import with_test_images
 
@@ -98,8 +100,8 @@ def _share(
     say: Callable, claim: str, runs: pd.DataFrame, families: tuple[str, ...], all_of_them: bool
 ) -> None:
     """Judge at how many seeds all of the families, or one of them, failed."""
-    # SMILE without clipping is MINE.
-    family = runs["loss"].map(lambda name: split_name(name)[0]).replace("mine", "smile")
-    wide = runs.assign(family=family).pivot(index="seed", columns="family", values="failed")
+    wide = runs.assign(family=family_of(runs)).pivot(
+        index="seed", columns="family", values="failed"
+    )
     wide = wide[list(families)]
     say(claim, seeds_with(wide, all_of_them), columns_of(wide))
