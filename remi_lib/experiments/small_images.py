@@ -143,16 +143,26 @@ def judge(rows: pd.DataFrame, profile: str) -> Ledger:
     return ledger
 
 
+def squares(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """CLB's runs by what is on, as notebook 5 names it: "neither", "clip", "penalty", "both"."""
+    rows = rows[(rows["dataset"] == CLB.dataset) & (rows["benchmark"] == "clb")]
+    paper, smile = rows["tau"].isna(), rows["loss"] == "smile"  # as the paper clips; SMILE does
+    twins = rows["loss"].isin(["re" + family for family in FAILING])
+    return {
+        "neither": rows[paper & rows["loss"].isin(FAILING[1:])],
+        "clip": rows[(rows["tau"] == TAU) | (paper & smile)],
+        "penalty": rows[np.isinf(rows["tau"])],
+        "both": rows[paper & twins],
+    }
+
+
 def judge_squares(rows: pd.DataFrame, profile: str) -> Ledger:
     """Judge, as :func:`judge` does, what clipping and the penalty do apart in CLB: notebook 5's."""
     ledger = Ledger("05_lambda_sweep", profile, [CLB.dataset])
-    rows = rows[(rows["dataset"] == CLB.dataset) & (rows["benchmark"] == "clb")]
-    free = rows[np.isinf(rows["tau"])]
-    clipped = pd.concat([rows[rows["tau"] == TAU], rows[rows["loss"] == "smile"]])
-    complete = complete_seeds(clipped, FAILING) & complete_seeds(
-        free, ["re" + family for family in FAILING[1:]]
-    )
+    by = squares(rows)
+    complete = complete_seeds(by["clip"], FAILING)
+    complete &= complete_seeds(by["penalty"], ["re" + family for family in FAILING[1:]])
     if len(complete) > 1:
-        both = (own[own["seed"].isin(complete)] for own in (clipped, free))
-        lambda_sweep.judge_squares(ledger, CLB.dataset, *both)
+        clip, penalty = (by[name][by[name]["seed"].isin(complete)] for name in ("clip", "penalty"))
+        lambda_sweep.judge_squares(ledger, CLB.dataset, clip, penalty)
     return ledger

@@ -354,6 +354,7 @@ def test_claims_of_notebook_4_by_hand():
     assert fails == {"smile": 1, "nwj": 1, "tuba": 0}
     assert value["table2.clb.three-fail"] == 0
     assert value["table2.clb.rescued"] == 0
+    assert value["table2.clb.half-way"] == 1
     assert value["table2.clb.competitive"] == pytest.approx(0.1)
     assert value["table2.slb.beats-ce"] == 0
     # Its own runs stand for the other target's: the same gain.

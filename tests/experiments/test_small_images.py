@@ -18,6 +18,7 @@ from remi_lib.experiments import (
     small_images,
     small_outputs,
 )
+from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.published import FAILING
 from remi_lib.experiments.verdicts import benchmark, common, out_of_distribution
 from remi_lib.images import ImageSet
@@ -99,9 +100,9 @@ def test_a_sitting_trains_publishes_and_judges():
     cells.finish(clb[:12])
     overnight.publish_images()
     judged = pd.read_json(verdicts).set_index("id")
-    failures = {f"table2.clb.{x}@cifar10_10k" for x in ("three-fail", "rescued")}
+    failures = {f"table2.clb.{x}@cifar10_10k" for x in ("three-fail", "rescued", "half-way")}
     assert set(judged.index) == failures
-    assert judged["n"].tolist() == [2, 2]  # seeds, not runs
+    assert judged["n"].tolist() == [2, 2, 2]  # seeds, not runs
     cells.finish([*slb[:5], *slb[12:17]])  # of two seeds what cross-entropy is compared with
     overnight.publish_images()
     judged = pd.read_json(verdicts).set_index("id")
@@ -145,12 +146,14 @@ BOTH = ("slb", "clb")
 def made_up(**failed: bool) -> pd.DataFrame:
     """Runs of two seeds and all losses in CLB; ``failed``: the losses that diverged."""
     rows = [
-        {"dataset": "cifar10_10k", "benchmark": "clb", "loss": loss, "seed": seed, "weight": 0.01,
-         "tau": np.nan, "mi": np.nan if loss in failed else np.log(2), "accuracy": 0.5,
-         "frozen": False, "diverged_step": 0.0 if loss in failed else np.nan}
+        {
+            **Run(ImageTask("cifar10_10k", "clb"), Member(loss, seed, 4, weight=0.01), 1).columns(),
+            **{"mi": np.nan if loss in failed else np.log(2), "accuracy": 0.5, "frozen": False},
+            **{"tau": np.nan, "diverged_step": 0.0 if loss in failed else np.nan},
+        }
         for loss in LOSSES
         for seed in range(2)
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows)
 
 
@@ -159,6 +162,7 @@ def test_what_fails_without_the_penalty_and_with_it():
     found = small_images.judge(rows, "overnight").entries
     assert found["table2.clb.three-fail@cifar10_10k"]["value"] == 1
     assert found["table2.clb.rescued@cifar10_10k"]["value"] == 0
+    assert found["table2.clb.half-way@cifar10_10k"]["value"] == 1  # log 2 is the whole entropy
     assert found["table2.clb.competitive@cifar10_10k"]["value"] == 0  # all have one accuracy
     found = small_images.judge(made_up(renwj=True), "overnight").entries
     assert found["table2.clb.three-fail@cifar10_10k"]["value"] == 0
