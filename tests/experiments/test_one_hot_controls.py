@@ -57,7 +57,7 @@ def test_the_study_has_every_cell_once():
         for g in controls.groups()
         for m in g.members()
     ]
-    assert len(cells) == len(set(cells)) == 3 * (5 * 5 + 2 * 5) * 10 + 3 * 3 * 10 + 10
+    assert len(cells) == len(set(cells)) == 3 * (5 * 5 + 2 * 5) * 20 + 3 * 3 * 20 + 20
 
 
 @pytest.fixture(scope="module")

@@ -79,8 +79,8 @@ def test_a_tree_is_drawn_once(capsys):
     [
         ({"classes": 61}, "classes: 61 is not allowed; 2 to 60"),
         ({"classes": 1}, "classes: 1 is not allowed"),
-        ({"train": 0}, "train: 0 is not allowed; at least 1"),
-        ({"side": 8}, "side: 8 is not allowed; at least 16"),
+        ({"train": 0}, "train: 0 is not allowed; must be at least 1"),
+        ({"side": 8}, "side: 8 is not allowed; must be at least 16"),
     ],
 )
 def test_bad_settings(settings, message):
