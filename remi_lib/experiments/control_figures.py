@@ -26,7 +26,7 @@ MEASURES = {
 def draw_grid(rows: pd.DataFrame) -> Figure:
     """Exact MI of the last critic and share of lost runs, a column per learning rate.
 
-    Median over seeds with its 10-90% range; a lost run is drawn at the bottom.
+    Median over seeds with its 10-90% range; a lost run is drawn at the bottom, which says so.
     """
     grid_rows = rows[rows["study"] == "grid"].copy()
     clipped = grid_rows["clipped"].astype(bool)
@@ -64,6 +64,8 @@ def draw_grid(rows: pd.DataFrame) -> Figure:
     for ax, lr in zip(axes, lrs, strict=False):
         reference(ax, math.log(16))
         ax.set(title=f"learning rate {lr:g}", ylabel="exact MI (nats)")
+    ticks = [FLOOR, *range(3)]
+    axes[0].set_yticks(ticks, [f"lost, or\n≤ {FLOOR:g}", *map(str, ticks[1:])])  # of all three
     for ax in axes[len(lrs) :]:
         ax.set(ylim=(-0.05, 1.05), ylabel="share of seeds lost", xlabel="batch")
     handles = [

@@ -7,85 +7,68 @@ which losses fail, and which have begun to train; none has finished.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from remi_lib.experiments import image_runs
-from remi_lib.experiments.image_results import per_run
+from remi_lib.experiments.image_results import per_run, runs_of
 from remi_lib.experiments.image_runs import Run
-from remi_lib.experiments.published import AHEAD, FAILING
+from remi_lib.experiments.lambda_sweep import two_by_two
+from remi_lib.experiments.published import AHEAD, FAILING, RESCUED
 from remi_lib.experiments.verdicts import benchmark, lambda_sweep
 from remi_lib.experiments.verdicts.common import complete_seeds
 from remi_lib.images import load_images
-from remi_lib.losses import LOSSES, split_name
+from remi_lib.losses import LOSSES
 from remi_lib.replication import cells
 from remi_lib.replication.cells import Cell
 from remi_lib.replication.claims import Ledger
-from remi_lib.tasks import ImageTask, Member
 
-NOTEBOOK, NET = "04_benchmark", "resnet8"
-WEIGHT = 0.01
-CONTROL = "infonce"  # cross-entropy in SLB; in CLB whether anything is learned in so few steps
+NOTEBOOK = "04_benchmark"
+DATASET, NET, BATCH, EPOCHS = "cifar10_10k", "resnet8", 10, 15  # the batch is the paper's
+# In CLB six: the fewest whose share can be told from a half where all agree.
+SEEDS = {"slb": 3, "clb": 6}
+WEIGHT, TAU = 0.01, 10.0  # the middle one of the paper's lambdas; its threshold
 REJS_TARGET = 1.0  # as the authors' code for images has it
-TAU = 10.0  # the paper's threshold
-
-
-@dataclass(frozen=True)
-class Size:
-    """The images, batch and length of a benchmark's runs."""
-
-    dataset: str
-    batch: int
-    epochs: int
-    seeds: int
-
-
-SLB = Size("cifar10_10k", batch=10, epochs=15, seeds=3)  # the batch is the paper's
-# Six seeds: the fewest whose share can be told from a half where all agree.
-CLB = Size("cifar10_10k", batch=10, epochs=15, seeds=6)
+CROSS_ENTROPY = "infonce"  # in SLB
 # What tells a row of the table from the others.
 KEYS = ["dataset", "benchmark", "loss", "weight", "target", "tau", "epochs", "seed"]
 
 
-def planned() -> list[Run]:
-    """SLB with all losses, then CLB: the families that fail in it by the paper, then the others.
+def options(benchmark: str, seeds: int | None = None) -> dict[str, Any]:
+    """What the runs of a benchmark have in common, as ``runs_of`` takes it."""
+    return {
+        "dataset": DATASET,
+        "net": NET,
+        "batch": BATCH,
+        "epochs": {benchmark: EPOCHS},
+        "seeds": SEEDS[benchmark] if seeds is None else seeds,
+    }
 
-    Seed by seed; in SLB first what message 9 needs: cross-entropy, which is InfoNCE there, and the
-    losses that the paper finds ahead of it.
+
+def planned() -> list[Run]:
+    """SLB with all losses, then CLB: clip x penalty of the families that fail, then the others.
+
+    Seed by seed; in SLB first what message 9 needs: cross-entropy and the losses that the paper
+    finds ahead of it.
     """
-    first = ["infonce", *AHEAD]
+    first = [CROSS_ENTROPY, *AHEAD]
     losses = [*first, *(name for name in LOSSES if name not in first)]
-    failing = [name for family in FAILING for name in (family, "re" + family)]
-    others = [CONTROL, *(name for name in LOSSES if name not in (*failing, CONTROL))]
-    few = replace(CLB, seeds=min(CLB.seeds, SLB.seeds))
+    one_lambda: dict[str, Any] = {"weight": WEIGHT, "rejs_target": REJS_TARGET}
+    apart = [run for runs in by_square().values() for run in runs]
+    others = [name for name in LOSSES if name not in {run.member.loss for run in apart}]
     return [
-        *runs_at(SLB, "slb", losses),
-        *runs_at(CLB, "clb", failing),
-        # Clipping without the penalty, and the penalty without clipping.
-        *runs_at(CLB, "clb", FAILING[1:], TAU),
-        *runs_at(CLB, "clb", ["re" + family for family in FAILING[1:]], math.inf),
-        *runs_at(few, "clb", others),
+        *runs_of(losses, **options("slb"), **one_lambda),
+        *sorted(apart, key=lambda run: run.member.seed),
+        *runs_of(others, **options("clb", SEEDS["slb"]), **one_lambda),
     ]
 
 
-def runs_at(
-    size: Size, benchmark: str, losses: Sequence[str], tau: float | None = None
-) -> list[Run]:
-    """A run per seed and loss, at one lambda; clipped as in the paper if ``tau`` does not say."""
-    task = ImageTask(size.dataset, benchmark, NET)
-    runs = []
-    for seed in range(size.seeds):
-        for loss in losses:
-            weight = WEIGHT if split_name(loss)[1] else None
-            target = REJS_TARGET if loss == "rejs" else None
-            member = Member(loss, seed, size.batch, weight, target, tau)
-            runs.append(Run(task, member, size.epochs))
-    return runs
+def by_square() -> dict[str, list[Run]]:
+    """Notebook 5's clip x penalty, of these images."""
+    return two_by_two(WEIGHT, TAU, **options("clb"))
 
 
 def image_cells() -> Iterator[Cell]:
@@ -123,46 +106,36 @@ def judge(rows: pd.DataFrame, profile: str) -> Ledger:
 
     Two such seeds at least; without them an empty ledger.
     """
-    rows = rows[rows["tau"].isna()]
-    ledger = Ledger(NOTEBOOK, profile, sorted({SLB.dataset, CLB.dataset}))
-    slb, clb = (
-        rows[(rows["dataset"] == size.dataset) & (rows["benchmark"] == name)]
-        for size, name in ((SLB, "slb"), (CLB, "clb"))
-    )
-    twins = [*FAILING, *("re" + family for family in FAILING)]
+    rows = rows[rows["tau"].isna()]  # clipped as in the paper
+    ledger = Ledger(NOTEBOOK, profile, [DATASET])
+    slb, clb = (rows[rows["benchmark"] == name] for name in ("slb", "clb"))
     for own, losses, judged in (
         (slb, LOSSES, benchmark.judge_pairs),
-        (slb, (CONTROL, *AHEAD), benchmark.judge_beats_ce),
-        (clb, twins, benchmark.judge_failures),
+        (slb, (CROSS_ENTROPY, *AHEAD), benchmark.judge_beats_ce),
+        (clb, (*FAILING, *RESCUED), benchmark.judge_failures),
         (clb, LOSSES, benchmark.judge_competitive),
     ):
         complete = complete_seeds(own, losses)
         if len(complete) > 1:
-            own = benchmark.prepared(own[own["seed"].isin(complete)])
-            judged(ledger, own["dataset"].iloc[0], own)
+            judged(ledger, DATASET, benchmark.prepared(own[own["seed"].isin(complete)]))
     return ledger
 
 
 def squares(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """CLB's runs by what is on, as notebook 5 names it: "neither", "clip", "penalty", "both"."""
-    rows = rows[(rows["dataset"] == CLB.dataset) & (rows["benchmark"] == "clb")]
-    paper, smile = rows["tau"].isna(), rows["loss"] == "smile"  # as the paper clips; SMILE does
-    twins = rows["loss"].isin(["re" + family for family in FAILING])
-    return {
-        "neither": rows[paper & rows["loss"].isin(FAILING[1:])],
-        "clip": rows[(rows["tau"] == TAU) | (paper & smile)],
-        "penalty": rows[np.isinf(rows["tau"])],
-        "both": rows[paper & twins],
-    }
+    """The rows of :func:`by_square`'s runs."""
+    found = {}
+    for name, runs in by_square().items():
+        own = pd.DataFrame([run.columns() for run in runs]).astype({"tau": float})
+        found[name] = rows.merge(own[["dataset", "benchmark", "loss", "tau", "seed"]])
+    return found
 
 
 def judge_squares(rows: pd.DataFrame, profile: str) -> Ledger:
     """Judge, as :func:`judge` does, what clipping and the penalty do apart in CLB: notebook 5's."""
-    ledger = Ledger("05_lambda_sweep", profile, [CLB.dataset])
+    ledger = Ledger("05_lambda_sweep", profile, [DATASET])
     by = squares(rows)
-    complete = complete_seeds(by["clip"], FAILING)
-    complete &= complete_seeds(by["penalty"], ["re" + family for family in FAILING[1:]])
+    complete = complete_seeds(by["clip"], FAILING) & complete_seeds(by["penalty"], RESCUED[1:])
     if len(complete) > 1:
         clip, penalty = (by[name][by[name]["seed"].isin(complete)] for name in ("clip", "penalty"))
-        lambda_sweep.judge_squares(ledger, CLB.dataset, clip, penalty)
+        lambda_sweep.judge_squares(ledger, DATASET, clip, penalty)
     return ledger

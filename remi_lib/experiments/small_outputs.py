@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from remi_lib.experiments import image_outputs
-from remi_lib.experiments.small_images import NET, SLB
+from remi_lib.experiments.small_images import BATCH, DATASET, EPOCHS, NET
 from remi_lib.experiments.verdicts import out_of_distribution as verdicts
 from remi_lib.images import load_images
 from remi_lib.replication import cells
@@ -29,17 +29,17 @@ SEEDS = 5
 
 def output_cells() -> Iterator[Cell]:
     """A network a seed."""
-    task = ImageTask(SLB.dataset, net=NET)
-    options: dict[str, Any] = {"batch": SLB.batch, "epochs": SLB.epochs, "weight": WEIGHT, "lr": LR}
+    task = ImageTask(DATASET, net=NET)
+    options: dict[str, Any] = {"batch": BATCH, "epochs": EPOCHS, "weight": WEIGHT, "lr": LR}
     for seed in range(SEEDS):
         config = image_outputs.config_of(
-            task, [Member(LOSS, seed, SLB.batch, WEIGHT)], FOREIGN, SLB.epochs, LR
+            task, [Member(LOSS, seed, BATCH, WEIGHT)], FOREIGN, EPOCHS, LR
         )
         compute = partial(
             image_outputs.critic_outputs, task, [LOSS], FOREIGN, seeds=[seed], **options
         )
-        name = f"{SLB.dataset} {LOSS} seed {seed}"
-        yield Cell("fig8", name, "outputs", config, image_outputs.__name__, SLB.epochs, compute)
+        name = f"{DATASET} {LOSS} seed {seed}"
+        yield Cell("fig8", name, "outputs", config, image_outputs.__name__, EPOCHS, compute)
 
 
 def outputs() -> list[pd.DataFrame]:
@@ -49,12 +49,12 @@ def outputs() -> list[pd.DataFrame]:
 
 def ideal() -> int:
     """K, the ideal e^T of a true pair."""
-    return load_images(SLB.dataset).classes
+    return load_images(DATASET).classes
 
 
 def judge(sets: pd.DataFrame, areas: pd.DataFrame, profile: str) -> Ledger:
     """Judge notebook 7's claims from two or more seeds; an empty ledger from fewer."""
-    ledger = Ledger(NOTEBOOK, profile, [SLB.dataset])
+    ledger = Ledger(NOTEBOOK, profile, [DATASET])
     if sets["seed"].nunique() > 1:
-        verdicts.judge(ledger, SLB.dataset, sets, areas, FOREIGN[0])
+        verdicts.judge(ledger, DATASET, sets, areas, FOREIGN[0])
     return ledger

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from remi_lib.experiments.benchmark import theory
 from remi_lib.experiments.image_results import accuracy_or_guess, failed, mi_error
-from remi_lib.experiments.published import AHEAD, FAILING
+from remi_lib.experiments.published import AHEAD, FAILING, RESCUED
 from remi_lib.experiments.verdicts.common import (
     accuracy_gains,
     at_best_weight,
@@ -87,34 +89,31 @@ def judge_beats_ce(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:
 def judge_failures(ledger: Ledger, dataset: str, clb: pd.DataFrame) -> None:
     """Judge from CLB runs that three families fail, and what becomes of them with the penalty."""
     say = sayer(ledger, dataset)
-    gone, rescued = _failed(clb, ""), _failed(clb, "re")
+    gone, rescued = _of(FAILING, clb, "failed"), _of(RESCUED, clb, "failed")
     say("table2.clb.three-fail", seeds_with(gone, all_of_them=True), columns_of(gone))
     say("table2.clb.rescued", seeds_with(rescued, all_of_them=False), columns_of(rescued))
     half = _half_way(clb)
     say("table2.clb.half-way", seeds_with(half, all_of_them=True), columns_of(half))
 
 
-def _failed(runs: pd.DataFrame, prefix: str) -> pd.DataFrame:
-    """Which runs of the three families, or of their regularised forms, failed: a row per seed."""
-    wide = runs.pivot(index="seed", columns="loss", values="failed")
-    return wide[[prefix + family for family in FAILING]].set_axis(FAILING, axis=1)
+def _of(losses: Sequence[str], runs: pd.DataFrame, what: str) -> pd.DataFrame:
+    """A column of the three families, or of their regularised forms: a row per seed."""
+    wide = runs.pivot(index="seed", columns="loss", values=what)
+    return wide[list(losses)].set_axis(FAILING, axis=1)
 
 
 def _half_way(clb: pd.DataFrame) -> pd.DataFrame:
     """Which rescued runs read half of the MI at their loss's optimum, or more: a row per seed."""
-    twins = ["re" + family for family in FAILING]
-    runs = clb[clb["loss"].isin(twins)]
-    optima = theory(runs).groupby("loss").first()
-    runs = runs.assign(half=runs["mi"] >= runs["loss"].map(optima) / 2)
-    wide = runs.pivot(index="seed", columns="loss", values="half")
-    return wide[twins].set_axis(FAILING, axis=1)
+    runs = clb[clb["loss"].isin(RESCUED)]
+    optima = runs["loss"].map(theory(runs).groupby("loss").first())
+    return _of(RESCUED, runs.assign(half=runs["mi"] >= optima / 2), "half")
 
 
 def judge_competitive(ledger: Ledger, dataset: str, clb: pd.DataFrame) -> None:
     """Judge from CLB runs whether the rescued three are as accurate as the best of the others."""
     wide = clb.pivot(index="seed", columns="loss", values="accuracy")
     best = wide[["mine", "infonce", "js"]].mean().idxmax()
-    rescued = ["re" + f for f in FAILING]
+    rescued = list(RESCUED)
     ahead = wide[rescued].sub(wide[best], axis=0)
     rates = [wide[rescued], wide[best]]
     evidence = with_test_images(ahead.mean(axis=1), rates, test_images(dataset))

@@ -48,8 +48,8 @@ def judge(
         own = runs[(runs["dataset"] == name) & (runs["benchmark"] == "clb")]
         _table2(say, own, name, images)
         _figure6(say, own[own["weight"].isin(PAPER_WEIGHTS)], images)
-        cells = {k: f[f["dataset"] == name] for k, f in squares.items()}
-        judge_squares(ledger, name, cells["clip"], cells["penalty"])
+        clip, penalty = (f[f["dataset"] == name] for f in (squares["clip"], squares["penalty"]))
+        judge_squares(ledger, name, clip, penalty)
         plain = scaled["divided by √d"].query("dataset == @name")
         plain = prepared(plain[~plain["loss"].str.startswith("re")])
         _share(say, "ablation.scaled", plain, FAILING, False)
