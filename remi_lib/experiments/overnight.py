@@ -226,7 +226,7 @@ def publish_images() -> None:
         return
     rows = cells.merged(former("table2_runs"), fresh, small_images.KEYS)
     publish("table2_runs", PROFILE, rows.sort_values(small_images.KEYS))
-    for ledger in (small_images.judge(rows, PROFILE), small_images.judge_squares(rows, PROFILE)):
+    for ledger in (small_images.judge(rows, PROFILE), small_images.judge_sweep(rows, PROFILE)):
         if ledger.entries:
             ledger.save(complete=False)
 

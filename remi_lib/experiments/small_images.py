@@ -17,11 +17,11 @@ from remi_lib.experiments import image_runs
 from remi_lib.experiments.image_results import per_run, runs_of
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.lambda_sweep import two_by_two
-from remi_lib.experiments.published import AHEAD, FAILING, RESCUED
+from remi_lib.experiments.published import AHEAD, FAILING, RESCUED, TRAINING
 from remi_lib.experiments.verdicts import benchmark, lambda_sweep
 from remi_lib.experiments.verdicts.common import complete_seeds
 from remi_lib.images import load_images
-from remi_lib.losses import LOSSES
+from remi_lib.losses import LOSSES, regularized
 from remi_lib.replication import cells
 from remi_lib.replication.cells import Cell
 from remi_lib.replication.claims import Ledger
@@ -130,12 +130,23 @@ def squares(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return found
 
 
-def judge_squares(rows: pd.DataFrame, profile: str) -> Ledger:
-    """Judge, as :func:`judge` does, what clipping and the penalty do apart in CLB: notebook 5's."""
+def judge_sweep(rows: pd.DataFrame, profile: str) -> Ledger:
+    """Judge notebook 5's claims, as :func:`judge` does its own.
+
+    What clipping and the penalty do apart in CLB, and what the penalty does there to the losses
+    that train without it, at the one lambda that was run.
+    """
     ledger = Ledger("05_lambda_sweep", profile, [DATASET])
     by = squares(rows)
     complete = complete_seeds(by["clip"], FAILING) & complete_seeds(by["penalty"], RESCUED[1:])
     if len(complete) > 1:
         clip, penalty = (by[name][by[name]["seed"].isin(complete)] for name in ("clip", "penalty"))
         lambda_sweep.judge_squares(ledger, DATASET, clip, penalty)
+    clb = rows[rows["tau"].isna() & (rows["benchmark"] == "clb")]
+    losses = [*TRAINING, *map(regularized, TRAINING)]
+    pairs = clb[clb["loss"].isin(losses)]
+    complete = complete_seeds(pairs, losses)
+    if len(complete) > 1:
+        runs = benchmark.prepared(pairs[pairs["seed"].isin(complete)])
+        lambda_sweep.judge_pairs(ledger, DATASET, runs)
     return ledger

@@ -146,11 +146,11 @@ def made_up(**failed: bool) -> pd.DataFrame:
     """Runs of two seeds and all losses in CLB; ``failed``: the losses that diverged."""
     rows = [
         {
-            **Run(ImageTask("cifar10_10k", "clb"), Member(loss, seed, 4, weight=0.01), 1).columns(),
+            **Run(ImageTask("cifar10_10k", "clb"), Member(loss, seed, 4, weight), 1).columns(),
             **{"mi": np.nan if loss in failed else np.log(2), "accuracy": 0.5, "frozen": False},
             **{"tau": np.nan, "diverged_step": 0.0 if loss in failed else np.nan},
         }
-        for loss in LOSSES
+        for loss, weight in ((name, 0.01 if name.startswith("re") else None) for name in LOSSES)
         for seed in range(2)
     ]
     return pd.DataFrame(rows)
@@ -177,11 +177,35 @@ def test_clipping_and_the_penalty_apart():
     assert not small_images.judge(rows, "overnight").entries["table2.clb.three-fail@cifar10_10k"][
         "value"
     ]
-    found = small_images.judge_squares(rows, "overnight").entries
+    found = small_images.judge_sweep(rows, "overnight").entries
     assert found["ablation.clip-alone@cifar10_10k"]["value"] == 1
     assert found["ablation.penalty-alone@cifar10_10k"]["value"] == 0  # ReTUBA does not fail
     few = rows[(rows["seed"] < 1) | (rows["loss"] != "retuba") | rows["tau"].isna()]
-    assert not small_images.judge_squares(few, "overnight").entries  # one seed is left
+    found = small_images.judge_sweep(few, "overnight").entries
+    assert not [claim for claim in found if claim.startswith("ablation")]  # one seed is left
+
+
+def test_what_the_penalty_does_in_clb_is_judged_of_the_losses_that_train():
+    found = small_images.judge_sweep(made_up(nwj=True), "overnight").entries
+    about = ("closer", "accuracy", "harmless", "pairs-half-way")
+    assert set(found) == {f"table2.clb.{claim}@cifar10_10k" for claim in about}
+    assert set(found["table2.clb.closer@cifar10_10k"]["parts"]) == {"mine", "infonce", "js"}
+    rows = made_up()
+    better = rows["loss"].isin(["remine", "reinfonce", "rejs"])
+    rows.loc[better, "accuracy"] += 0.1
+    rows.loc[~better, "mi"] -= 0.2
+    found = small_images.judge_sweep(rows, "overnight").entries
+    assert found["table2.clb.closer@cifar10_10k"]["value"] == pytest.approx(0.2)
+    assert found["table2.clb.accuracy@cifar10_10k"]["value"] == pytest.approx(0.1)
+    rows.loc[rows["loss"].str.contains("mine|infonce|js"), "mi"] = 0.05
+    found = small_images.judge_sweep(rows, "overnight").entries
+    assert found["table2.clb.pairs-half-way@cifar10_10k"]["value"] < 0.5
+    found = small_images.judge_sweep(made_up(js=True), "overnight").entries  # its pair is left out
+    assert set(found["table2.clb.closer@cifar10_10k"]["parts"]) == {"mine", "infonce"}
+    lost = made_up(mine=True, js=True, infonce=True)
+    assert not small_images.judge_sweep(lost, "overnight").entries
+    few = rows[(rows["seed"] < 1) | (rows["loss"] != "mine")]
+    assert not small_images.judge_sweep(few, "overnight").entries  # one seed is left
 
 
 def test_what_the_penalty_does_is_judged_from_complete_seeds():

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 from scipy.stats import spearmanr
 
 from remi_lib.experiments import published
+from remi_lib.experiments.benchmark import theory
 from remi_lib.experiments.lambda_sweep import family_of
-from remi_lib.experiments.published import FAILING
+from remi_lib.experiments.published import FAILING, TRAINING
 from remi_lib.experiments.verdicts.benchmark import prepared
 from remi_lib.experiments.verdicts.common import (
     PAPER_WEIGHTS,
@@ -23,7 +24,7 @@ from remi_lib.experiments.verdicts.common import (
     trained,
     worst_cost,
 )
-from remi_lib.losses import FAMILIES
+from remi_lib.losses import FAMILIES, regularized
 from remi_lib.replication.claims import Ledger
 from remi_lib.replication.evidence import with_test_images
 
@@ -44,15 +45,15 @@ def judge(
     """
     runs = prepared(pd.concat([originals, swept], ignore_index=True))
     for name in ledger.datasets:
-        say, images = sayer(ledger, name), test_images(name)
         own = runs[(runs["dataset"] == name) & (runs["benchmark"] == "clb")]
-        _table2(say, own, name, images)
-        _figure6(say, own[own["weight"].isin(PAPER_WEIGHTS)], images)
+        judge_pairs(ledger, name, own)
+        _judge_order(ledger, name, own)
+        _figure6(ledger, name, own[own["weight"].isin(PAPER_WEIGHTS)])
         clip, penalty = (f[f["dataset"] == name] for f in (squares["clip"], squares["penalty"]))
         judge_squares(ledger, name, clip, penalty)
         plain = scaled["divided by √d"].query("dataset == @name")
         plain = prepared(plain[~plain["loss"].str.startswith("re")])
-        _share(say, "ablation.scaled", plain, FAILING, False)
+        _share(sayer(ledger, name), "ablation.scaled", plain, FAILING, False)
 
 
 def judge_squares(ledger: Ledger, dataset: str, clip: pd.DataFrame, penalty: pd.DataFrame) -> None:
@@ -62,9 +63,16 @@ def judge_squares(ledger: Ledger, dataset: str, clip: pd.DataFrame, penalty: pd.
     _share(say, "ablation.penalty-alone", prepared(penalty), FAILING[1:], True)
 
 
-def _table2(say: Callable, runs: pd.DataFrame, name: str, images: int) -> None:
+def judge_pairs(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
+    """Judge from CLB runs what the penalty does to the families that the paper finds to train.
+
+    ``runs``: as :func:`~.benchmark.prepared` has them, of these families at every lambda.
+    """
+    say, images = sayer(ledger, dataset), test_images(dataset)
     chosen = at_best_weight(runs)
-    families = trained(chosen, FAMILIES)
+    families = trained(chosen, TRAINING)
+    if not families:  # nothing to compare; the claims stay "not run"
+        return
     closer = -gains(chosen, families, "error")
     say("table2.clb.closer", closer.mean(axis=1), columns_of(closer))
     better, parts = accuracy_gains(chosen, families, images)
@@ -72,14 +80,29 @@ def _table2(say: Callable, runs: pd.DataFrame, name: str, images: int) -> None:
     say("table2.clb.harmless", worst_cost(parts), parts)
     middle = -gains(at_best_weight(runs, PAPER_WEIGHTS[1:2]), families, "error")
     say("table2.clb.closer-at-middle-lambda", middle.mean(axis=1), columns_of(middle))
-    wide = chosen.pivot(index="seed", columns="loss", values="mi")[TWINS]
+    way = _way(chosen, families)
+    say("table2.clb.pairs-half-way", way.mean(axis=1), columns_of(way))
+
+
+def _way(runs: pd.DataFrame, families: Sequence[str]) -> pd.DataFrame:
+    """The MI of each run over that of its loss's optimum: a row per seed, a column per loss."""
+    runs = runs[runs["loss"].isin([*families, *map(regularized, families)])]
+    optima = theory(runs).groupby("loss").first()
+    way = runs["mi"] / runs["loss"].map(optima)
+    return runs.assign(way=way).pivot(index="seed", columns="loss", values="way")
+
+
+def _judge_order(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
+    """Judge whether the regularised losses read MI in the order of the paper's."""
+    wide = at_best_weight(runs).pivot(index="seed", columns="loss", values="mi")[TWINS]
     printed = published.table2_long().query("benchmark == 'clb'").set_index("dataset")
-    paper = printed.loc["cifar100" if name == "cifar100" else "cifar10"].set_index("loss")["mi"]
+    paper = printed.loc["cifar100" if dataset == "cifar100" else "cifar10"].set_index("loss")["mi"]
     order = wide.apply(lambda row: spearmanr(row, paper[TWINS]).statistic, axis=1)
-    say("table2.clb.order", order)
+    sayer(ledger, dataset)("table2.clb.order", order)
 
 
-def _figure6(say: Callable, runs: pd.DataFrame, images: int) -> None:
+def _figure6(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
+    say, images = sayer(ledger, dataset), test_images(dataset)
     by = runs.assign(near=-runs["error"]).groupby(["seed", "loss"])
     rank = by[["near", "accuracy"]].apply(lambda f: _rank(f["near"], f["accuracy"])).unstack()
     say("fig6.trade-off", rank.mean(axis=1), columns_of(rank))
