@@ -18,9 +18,11 @@ from matplotlib.figure import Figure
 from remi_lib.experiments import published
 from remi_lib.experiments.image_results import (
     CELL,
+    accuracy_or_guess,
     cell_text,
     failed,
     law_of,
+    mi_error,
     number_text,
     outcome,
     plus_minus,
@@ -36,7 +38,7 @@ from remi_lib.experiments.plots import (
     reference_x,
 )
 from remi_lib.images import load_images
-from remi_lib.intervals import difference
+from remi_lib.intervals import difference, interval
 from remi_lib.losses import Loss, families_of, make_loss, split_name, title
 from remi_lib.optimum import optimum
 
@@ -88,6 +90,30 @@ def original_failed(runs: pd.DataFrame) -> pd.Series:
     original = runs[[not split_name(name)[1] for name in runs["loss"]]]
     family = original["loss"].rename("family")
     return failed(original).groupby([original["dataset"], original["benchmark"], family]).any()
+
+
+def penalty_gains(runs: pd.DataFrame) -> pd.DataFrame:
+    """What the penalty gains, printed: a row per pair, mean and 95% interval over shared seeds.
+
+    MI by its distance to H(Y) (nats; positive: closer), none where an original failed; the accuracy
+    of a run that diverged is that of a guess.  A pair without two seeds has no row.
+    """
+    runs = runs.assign(error=mi_error(runs), accuracy=accuracy_or_guess(runs))
+    nearer, better = -paired(runs, "error"), paired(runs, "accuracy")
+    lost = original_failed(runs)
+    rows = {
+        pair: {
+            "seeds": len(own),
+            "closer to H(Y) by (nats)": "original failed"
+            if lost[pair]
+            else str(interval(nearer.loc[pair, own.index])),
+            "more accurate by": str(interval(own)),
+        }
+        for pair, row in better.iterrows()
+        if len(own := row.dropna()) > 1
+    }
+    pairs = pd.MultiIndex.from_tuples(list(rows), names=better.index.names)
+    return pd.DataFrame(list(rows.values()), index=pairs)
 
 
 def table2(runs: pd.DataFrame, optima: pd.Series | None = None) -> pd.DataFrame:

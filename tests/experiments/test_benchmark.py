@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -95,7 +96,7 @@ def test_killed_driver_goes_on_where_it_was():
         [sys.executable, "-c", script], start_new_session=True, stderr=subprocess.DEVNULL
     )
     runs = few(seeds=4, epochs={"slb": 2})
-    deadline = time.time() + 60
+    deadline = time.time() + 600  # a busy machine imports slowly
     while not any(map(image_runs.is_done, runs)) and time.time() < deadline:
         time.sleep(0.05)
     os.killpg(driver.pid, signal.SIGKILL)
@@ -391,6 +392,33 @@ def test_paired_differences(results):
     assert gain.loc[("digits", "slb", "nwj"), 1] == pytest.approx(
         own["slb", "renwj", 1] - own["slb", "nwj", 1]
     )
+
+
+def test_what_the_penalty_gains_by_hand():
+    truth = math.log(10)
+    row = {"dataset": "digits", "frozen": False, "diverged_step": np.nan}
+    rows = [
+        {**row, "benchmark": b, "loss": loss, "seed": seed, "mi": mi, "accuracy": accuracy}
+        for b, loss, mi, accuracy in (
+            ("slb", "mine", truth - 0.5, 0.6),
+            ("slb", "remine", truth + 0.2, 0.7),
+            ("clb", "nwj", np.nan, np.nan),
+            ("clb", "renwj", truth, 0.3),
+        )
+        for seed in range(3)
+    ]
+    runs = pd.DataFrame(rows)
+    runs.loc[runs["loss"] == "nwj", "diverged_step"] = 0.0
+    runs = runs[(runs["loss"] != "remine") | (runs["seed"] != 2)]
+    table = benchmark.penalty_gains(runs).droplevel("dataset")
+    assert table.loc[("slb", "mine")].tolist() == [
+        2,
+        "0.300 [0.300, 0.300]",
+        "0.100 [0.100, 0.100]",
+    ]
+    nwj = ["original failed", "0.200 [0.200, 0.200]"]
+    assert table.loc[("clb", "nwj")].tolist() == [3, *nwj]
+    assert benchmark.penalty_gains(runs[runs["seed"] < 1]).empty  # one seed has no interval
 
 
 def test_rejs_targets():
