@@ -93,27 +93,38 @@ def original_failed(runs: pd.DataFrame) -> pd.Series:
 
 
 def penalty_gains(runs: pd.DataFrame) -> pd.DataFrame:
-    """What the penalty gains, printed: a row per pair, mean and 95% interval over shared seeds.
+    """What the penalty gains: a row per pair, mean and 95% interval over the seeds of both losses.
 
-    MI by its distance to H(Y) (nats; positive: closer), none where an original failed; the accuracy
-    of a run that diverged is that of a guess.  A pair without two seeds has no row.
+    ``closer`` is by how much the MI is nearer to H(Y) (nats), NaN where an original failed;
+    ``accuracy`` counts a run that diverged as a guess.  A pair without two seeds has no row.
     """
     runs = runs.assign(error=mi_error(runs), accuracy=accuracy_or_guess(runs))
-    nearer, better = -paired(runs, "error"), paired(runs, "accuracy")
-    lost = original_failed(runs)
-    rows = {
-        pair: {
-            "seeds": len(own),
-            "closer to H(Y) by (nats)": "original failed"
-            if lost[pair]
-            else str(interval(nearer.loc[pair, own.index])),
-            "more accurate by": str(interval(own)),
-        }
-        for pair, row in better.iterrows()
-        if len(own := row.dropna()) > 1
-    }
-    pairs = pd.MultiIndex.from_tuples(list(rows), names=better.index.names)
-    return pd.DataFrame(list(rows.values()), index=pairs)
+    better, nearer = paired(runs, "accuracy"), -paired(runs, "error")
+    better, lost = better[better.count(axis=1) > 1], original_failed(runs)
+    found = {"seeds": better.count(axis=1)}
+    for name, gain in (("closer", nearer), ("accuracy", better)):
+        for part in ("value", "low", "high"):
+            found[name if part == "value" else f"{name}_{part}"] = pd.Series(
+                [getattr(interval(gain.loc[pair].dropna()), part) for pair in better.index],
+                better.index,
+                dtype=float,
+            )
+    table = pd.DataFrame(found)
+    table.loc[lost[table.index], ["closer", "closer_low", "closer_high"]] = np.nan
+    return table
+
+
+def printed_gains(gains: pd.DataFrame) -> pd.DataFrame:
+    """:func:`penalty_gains` as printed: "0.015 [0.003, 0.027]", or "original failed"."""
+    headings = {"closer": "closer to H(Y) by (nats)", "accuracy": "more accurate by"}
+    printed = {"seeds": gains["seeds"]}
+    for name, heading in headings.items():
+        numbers = gains[[name, f"{name}_low", f"{name}_high"]].to_numpy()
+        printed[heading] = [
+            "original failed" if np.isnan(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+            for value, low, high in numbers
+        ]
+    return pd.DataFrame(printed, gains.index)
 
 
 def table2(runs: pd.DataFrame, optima: pd.Series | None = None) -> pd.DataFrame:

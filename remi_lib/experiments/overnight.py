@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from remi_lib.experiments import (
+    benchmark,
     control_figures,
     gaussian_staircase,
     out_of_distribution,
@@ -226,6 +227,8 @@ def publish_images() -> None:
         return
     rows = cells.merged(former("table2_runs"), fresh, small_images.KEYS)
     publish("table2_runs", PROFILE, rows.sort_values(small_images.KEYS))
+    gains = benchmark.penalty_gains(rows[rows["tau"].isna()])  # clipped as in the paper
+    publish("table2_gains", PROFILE, gains.reset_index())
     for ledger in (small_images.judge(rows, PROFILE), small_images.judge_sweep(rows, PROFILE)):
         if ledger.entries:
             ledger.save(complete=False)
