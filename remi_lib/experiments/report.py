@@ -31,7 +31,7 @@ def messages_figure(messages: pd.DataFrame) -> Figure:
     ``messages``: :func:`remi_lib.replication.messages.table`.  A filled mark decided the status; an
     open one decides nothing, and a stand-in is grey.
     """
-    figure, (ax,) = plots.panels(1, height=0.5 * len(messages) + 1.0)
+    figure, (ax,) = plots.panels(1, height=0.55 * len(messages) + 1.0)
     at = dict(zip(("status", *SETTINGS), (0.0, 3.2, 4.45, 6.1), strict=True))
     for y, row in enumerate(messages.to_dict("records")):
         hue = STATUS_COLOURS[Status(row["status"])]
@@ -57,8 +57,9 @@ def messages_figure(messages: pd.DataFrame) -> Figure:
             text += "\nunder conditions" if "; but" in row[setting] else ""
             ax.plot(at[setting], y, "o", ms=5, mfc=own if decides else "none", mec=own)
             ax.text(at[setting] + 0.12, y, text, color="0.25", va="center", fontsize=6)
-    for column, heading in {"status": "", **HEADINGS}.items():
-        ax.text(at[column] - 0.05, -0.8, heading, fontsize=7, color="0.3")
+    ax.text(-0.15, -0.8, "message", ha="right", fontsize=7, color="0.3")
+    for column, heading in {"status": "status", **HEADINGS}.items():
+        ax.text(at[column] - 0.05 * (column != "status"), -0.8, heading, fontsize=7, color="0.3")
     legend = (
         "filled: decided the status; open: decides nothing. n: seeds, runs or samples of a claim"
     )

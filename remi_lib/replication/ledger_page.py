@@ -25,6 +25,7 @@ from remi_lib.replication.scoreboard import (
     figures,
     markdown_table,
     messages_markdown,
+    tally,
 )
 from remi_lib.replication.store import atomic, write_json
 
@@ -114,7 +115,7 @@ def page(ledger: pd.DataFrame, profile: str) -> str:
             settings=SETTINGS,
             grey=GREY,
             counted=counted(ledger),
-            terms=TERMS,
+            terms=f"{tally(table(ledger))} {TERMS}",
             profile=profile,
             figures=figures(profile).to_dict("records"),
         )
@@ -132,7 +133,7 @@ def _parts(row: dict[str, Any]) -> list[str]:
 
 def markdown(ledger: pd.DataFrame) -> str:
     """The ledger in Markdown: what a web forge shows, message by message, with anchors."""
-    lines = ["# The ledger", "", counted(ledger), "", messages_markdown(ledger, ""), "", TERMS, ""]
+    lines = ["# The ledger", "", counted(ledger), "", messages_markdown(ledger, ""), ""]
     for message in messages():
         own = ledger[ledger["message"] == message.id]
         lines += [f'<a id="message-{message.id}"></a>', f"## {message.id} · {message.name}", ""]

@@ -28,9 +28,13 @@ from remi_lib.replication.claims import CONFIRMED, FAILS, HOLDS, NOT_RUN, SETTIN
 
 KEPT = (HOLDS, CONFIRMED)
 TERMS = (  # what the table of messages needs to be read, wherever it stands
-    "n counts the seeds, runs or samples of a claim. A stand-in is another problem in the paper's "
-    'place: it decides nothing, so what has no better evidence is "not tested". "No power": no '
-    "part fails, but an interval crosses its threshold."
+    "A status is computed from claims, each with a threshold and a 95% interval: a claim holds, "
+    "fails, or is unresolved, where its interval crosses the threshold. A message is reproduced if "
+    "all its parts hold, not reproduced if one fails, and has no power if none fails and one is "
+    "unresolved. A condition says where it stops, or what is not shown. It is decided at the "
+    "paper's setting, else on real data of reduced size. A stand-in is another problem in the "
+    "paper's place and decides nothing: what has no better evidence is not tested. n counts the "
+    "seeds, runs or samples of a claim."
 )
 
 

@@ -41,7 +41,7 @@ from remi_lib.replication.markup import (
 )
 from remi_lib.replication.messages import TERMS
 from remi_lib.replication.notebooks import stable_ids
-from remi_lib.replication.scoreboard import HEADINGS, kind
+from remi_lib.replication.scoreboard import HEADINGS, kind, tally
 from remi_lib.replication.store import replace_folder
 
 INDEX = "index.html"
@@ -289,8 +289,9 @@ def compose(notebooks: Sequence[Path], claims: Path, profile: str) -> dict[str, 
     total = verdict_counts([entry for name in names for entry in _verdicts(claims, name)])
     cards = [_card(p, claims) for p in pages]
     said = _messages(claims.parent / "messages.csv")
+    terms = f"{tally(pd.DataFrame(said))} {TERMS}" if said else ""
     shown = index.render(
-        cards=cards, messages=said, terms=TERMS, total=total, profile=escape(profile)
+        cards=cards, messages=said, terms=terms, total=total, profile=escape(profile)
     )
     written[INDEX] = shown.encode()
     colours = HtmlFormatter(style="friendly").get_style_defs("details.code")

@@ -25,7 +25,7 @@ from remi_lib.replication.claims import (
     verdict_line,
     worded,
 )
-from remi_lib.replication.messages import Status, table
+from remi_lib.replication.messages import TERMS, Status, table
 from remi_lib.replication.store import atomic
 
 GREY = "#767676"
@@ -35,7 +35,7 @@ STATUS_COLOURS = {
     Status.REPRODUCED: "#0072B2",
     Status.CONDITION: "#00786C",
     Status.NOT_REPRODUCED: "#B34700",
-    Status.NO_POWER: GREY,
+    Status.NO_POWER: "#7B4B94",
     Status.NOT_TESTED: GREY,
 }
 HEADINGS = {"paper": "paper's setting", "reduced": "real data, reduced", "stand-in": "stand-in"}
@@ -178,12 +178,14 @@ def verdict_lines(ledger: pd.DataFrame) -> str:
 
 
 def messages_markdown(ledger: pd.DataFrame, page: str) -> str:
-    """The README's table of messages; ``page`` is the ledger page that its cells link to.
+    """The README's table of messages, and above it how many came to what and what that means.
 
-    Three columns, so that a phone shows it: the status with its condition, and what it rests on.
+    ``page`` is the ledger page that its cells link to.  Three columns, so that a phone shows it:
+    the status with its condition, and what it rests on.
     """
+    found = table(ledger)
     rows = []
-    for row in table(ledger).to_dict("records"):
+    for row in found.to_dict("records"):
         link = f"{page}#message-{row['id']}"
         status = [
             f"**[{row['status']}]({link})**",
@@ -192,7 +194,14 @@ def messages_markdown(ledger: pd.DataFrame, page: str) -> str:
         evidence = [f"[{HEADINGS[s]}]({link}-{s}): {row[s]}" for s in SETTINGS if row[s]]
         cells = [f"{row['id']} · {row['message']}", "<br>".join(status), "<br>".join(evidence)]
         rows.append([cell.replace("n = ", "n\u00a0=\u00a0") for cell in cells])
-    return markdown_table(["message", "status", "evidence"], rows)
+    return f"{tally(found)} {TERMS}\n\n{markdown_table(['message', 'status', 'evidence'], rows)}"
+
+
+def tally(messages: pd.DataFrame) -> str:
+    """How many messages have which status: "Of 12 messages: 2 reproduced, 1 not tested."."""
+    count = messages["status"].value_counts()
+    said = [f"{count[status]} {status}" for status in Status if status in count]
+    return f"Of {len(messages)} messages: {', '.join(said)}."
 
 
 def counted(ledger: pd.DataFrame) -> str:

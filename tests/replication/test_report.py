@@ -56,6 +56,12 @@ def test_counts_and_their_sentence():
     assert "2 at the paper's setting, 0 reduced, 4 on stand-ins;" in sentence
 
 
+def test_messages_are_tallied_best_first():
+    status = ["not tested", "reproduced", "no power", "reproduced"]
+    told = scoreboard.tally(pd.DataFrame({"status": status}))
+    assert told == "Of 4 messages: 2 reproduced, 1 no power, 1 not tested."
+
+
 def test_a_stand_in_never_wears_the_colours_of_evidence():
     assert scoreboard.colour("holds", "paper") != scoreboard.GREY
     for verdict in ("holds", "does not hold", "no power"):
@@ -179,7 +185,7 @@ def test_the_readme_shows_the_messages_and_table_2(tmp_path, monkeypatch):
     (tmp_path / "README.md").write_text(f"a\n{blocks}<!-- /results -->\nb\n")
     report.write_readme()
     text = (tmp_path / "README.md").read_text()
-    assert text.startswith("a\n<!-- messages: by x -->\n|")
+    assert text.startswith("a\n<!-- messages: by x -->\nOf 12 messages: 1 not reproduced, 11 ")
     assert "<!-- results: by x -->\nThe ledger has " in text
     assert text.endswith("<!-- /results -->\nb\n")
     assert "\nold\n" not in text
