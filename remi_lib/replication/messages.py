@@ -9,8 +9,8 @@ the limits that make a condition of it.  The rule:
 2. There it is "not reproduced" if a deciding claim does not hold, "no power" if none fails and one
    is not resolved, and "reproduced" if all hold.  The parts that fail or are unresolved are named.
 3. It is "reproduced with a condition" where a limit shows in that setting or a larger one, or where
-   it is reproduced on one data set of the setting and not on another.  A message of "no power" says
-   its limits too.
+   it is reproduced on one data set of the setting and not on another.  A message that is not
+   reproduced says its limits too.
 """
 
 from __future__ import annotations
@@ -120,8 +120,7 @@ def in_setting(message: Message, ledger: pd.DataFrame, setting: str) -> Finding:
     status = next((s for s in Status if s in outcomes.values()), Status.NOT_TESTED)
     if status is not Status.REPRODUCED:
         conditions += _parts(message, own["verdict"][deciding], base[deciding], status)
-    if status is not Status.NOT_REPRODUCED:
-        conditions += _limits(message, ledger, setting)
+    conditions += _limits(message, ledger, setting)
     if status is Status.REPRODUCED and conditions:
         status = Status.CONDITION
     return Finding(status, "; ".join(conditions), judged)
