@@ -32,8 +32,18 @@ def modules() -> list[str]:
 
 
 def parsed(module: str) -> ast.Module:
-    """The syntax tree of a module of the package."""
-    return ast.parse(source(module).read_text(encoding="utf-8"))
+    """The syntax tree of a module of the package, not to be changed: others are given it too."""
+    return _tree(text_of(module))
+
+
+def text_of(module: str) -> str:
+    """The source text of a module of the package, as it is now."""
+    return source(module).read_text(encoding="utf-8")
+
+
+@cache
+def _tree(text: str) -> ast.Module:
+    return ast.parse(text)
 
 
 @cache

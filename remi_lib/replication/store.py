@@ -25,7 +25,7 @@ from filelock import FileLock
 
 from remi_lib.paths import cache_dir, figures_dir, times_dir
 from remi_lib.progress import say
-from remi_lib.replication.imports import parsed, reached
+from remi_lib.replication.imports import reached, text_of
 
 Tables = dict[str, pd.DataFrame]
 
@@ -99,11 +99,13 @@ def code_digest(module: str) -> str:
     Comments and docstrings do not count: rewording what is computed does not change it.
     """
     names = [name for name in reached([module], without=NOT_COMPUTING) if "." in name]
-    seen = [(name, _without_docstrings(parsed(name))) for name in names]
+    seen = [(name, _without_docstrings(text_of(name))) for name in names]
     return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
 
 
-def _without_docstrings(tree: ast.Module) -> str:
+@cache
+def _without_docstrings(text: str) -> str:
+    tree = ast.parse(text)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
