@@ -289,10 +289,8 @@ def compose(notebooks: Sequence[Path], claims: Path, profile: str) -> dict[str, 
     total = verdict_counts([entry for name in names for entry in _verdicts(claims, name)])
     cards = [_card(p, claims) for p in pages]
     said = _messages(claims.parent / "messages.csv")
-    terms = f"{tally(pd.DataFrame(said))} {TERMS}" if said else ""
-    shown = index.render(
-        cards=cards, messages=said, terms=terms, total=total, profile=escape(profile)
-    )
+    head = {"messages": said, "tally": tally(pd.DataFrame(said)) if said else "", "terms": TERMS}
+    shown = index.render(cards=cards, **head, total=total, profile=escape(profile))
     written[INDEX] = shown.encode()
     colours = HtmlFormatter(style="friendly").get_style_defs("details.code")
     keep = [line for line in colours.splitlines() if line.startswith("details.code .")]

@@ -200,7 +200,8 @@ def messages_markdown(ledger: pd.DataFrame, page: str) -> str:
 def tally(messages: pd.DataFrame) -> str:
     """How many messages have which status: "Of 12 messages: 2 reproduced, 1 not tested."."""
     count = messages["status"].value_counts()
-    said = [f"{count[status]} {status}" for status in Status if status in count]
+    of = {Status.NO_POWER: "of "}
+    said = [f"{count[s]} {of.get(s, '')}{s}" for s in Status if s in count]
     return f"Of {len(messages)} messages: {', '.join(said)}."
 
 

@@ -59,7 +59,7 @@ def test_counts_and_their_sentence():
 def test_messages_are_tallied_best_first():
     status = ["not tested", "reproduced", "no power", "reproduced"]
     told = scoreboard.tally(pd.DataFrame({"status": status}))
-    assert told == "Of 4 messages: 2 reproduced, 1 no power, 1 not tested."
+    assert told == "Of 4 messages: 2 reproduced, 1 of no power, 1 not tested."
 
 
 def test_a_stand_in_never_wears_the_colours_of_evidence():
