@@ -31,8 +31,9 @@ TERMS = (  # what the table of messages needs to be read, wherever it stands
     "A status is computed from claims, each with a threshold and a 95% interval: a claim holds, "
     "fails, or is unresolved, where its interval crosses the threshold. A message is reproduced if "
     "all its parts hold, not reproduced if one fails, and has no power if none fails and one is "
-    "unresolved. A condition says where it stops, or what is not shown. It is decided at the "
-    "paper's setting, else on real data of reduced size. A stand-in is another problem in the "
+    "unresolved. The words below a status say where the result stops, what was not shown, or which "
+    "part fails. A message is decided at the paper's own setting where that could be run, else on "
+    "real images, fewer and smaller, with a smaller network. A stand-in is another problem in the "
     "paper's place and decides nothing: what has no better evidence is not tested. n counts the "
     "seeds, runs or samples of a claim."
 )
