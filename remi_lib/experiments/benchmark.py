@@ -38,7 +38,7 @@ from remi_lib.experiments.plots import (
     reference_x,
 )
 from remi_lib.images import load_images
-from remi_lib.intervals import difference, interval
+from remi_lib.intervals import Estimate, difference, interval
 from remi_lib.losses import Loss, families_of, make_loss, split_name, title
 from remi_lib.optimum import optimum
 
@@ -101,17 +101,18 @@ def penalty_gains(runs: pd.DataFrame) -> pd.DataFrame:
     runs = runs.assign(error=mi_error(runs), accuracy=accuracy_or_guess(runs))
     better, nearer = paired(runs, "accuracy"), -paired(runs, "error")
     better, lost = better[better.count(axis=1) > 1], original_failed(runs)
-    found = {"seeds": better.count(axis=1)}
+    found = [better.count(axis=1).rename("seeds")]
     for name, gain in (("closer", nearer), ("accuracy", better)):
-        for part in ("value", "low", "high"):
-            found[name if part == "value" else f"{name}_{part}"] = pd.Series(
-                [getattr(interval(gain.loc[pair].dropna()), part) for pair in better.index],
-                better.index,
-                dtype=float,
-            )
-    table = pd.DataFrame(found)
-    table.loc[lost[table.index], ["closer", "closer_low", "closer_high"]] = np.nan
+        each = [interval(gain.loc[pair].dropna()) for pair in better.index]
+        numbers = pd.DataFrame(each, better.index, ["value", "low", "high"], dtype=float)
+        found.append(numbers.set_axis(_columns(name), axis=1))
+    table = pd.concat(found, axis=1)
+    table.loc[lost[table.index], _columns("closer")] = np.nan
     return table
+
+
+def _columns(name: str) -> list[str]:
+    return [name, f"{name}_low", f"{name}_high"]
 
 
 def printed_gains(gains: pd.DataFrame) -> pd.DataFrame:
@@ -119,10 +120,9 @@ def printed_gains(gains: pd.DataFrame) -> pd.DataFrame:
     headings = {"closer": "closer to H(Y) by (nats)", "accuracy": "more accurate by"}
     printed = {"seeds": gains["seeds"]}
     for name, heading in headings.items():
-        numbers = gains[[name, f"{name}_low", f"{name}_high"]].to_numpy()
+        numbers = gains[_columns(name)].to_numpy()
         printed[heading] = [
-            "original failed" if np.isnan(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
-            for value, low, high in numbers
+            "original failed" if np.isnan(own[0]) else str(Estimate(*own)) for own in numbers
         ]
     return pd.DataFrame(printed, gains.index)
 

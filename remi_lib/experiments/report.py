@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -57,9 +58,11 @@ def messages_figure(messages: pd.DataFrame) -> Figure:
             text += "\nunder conditions" if "; but" in row[setting] else ""
             ax.plot(at[setting], y, "o", ms=5, mfc=own if decides else "none", mec=own)
             ax.text(at[setting] + 0.12, y, text, color="0.25", va="center", fontsize=6)
-    ax.text(-0.15, -0.8, "message", ha="right", fontsize=7, color="0.3")
-    for column, heading in {"status": "status", **HEADINGS}.items():
-        ax.text(at[column] - 0.05 * (column != "status"), -0.8, heading, fontsize=7, color="0.3")
+    small: dict[str, Any] = {"fontsize": 7, "color": "0.3"}
+    ax.text(-0.15, -0.8, "message", ha="right", **small)
+    ax.text(at["status"], -0.8, "status", **small)
+    for column, heading in HEADINGS.items():
+        ax.text(at[column] - 0.05, -0.8, heading, **small)
     legend = (
         "filled: decided the status; open: decides nothing. n: seeds, runs or samples of a claim"
     )

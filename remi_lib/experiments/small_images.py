@@ -7,7 +7,7 @@ which losses fail, and which have begun to train; none has finished.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -115,10 +115,20 @@ def judge(rows: pd.DataFrame, profile: str) -> Ledger:
         (clb, (*FAILING, *RESCUED), benchmark.judge_failures),
         (clb, LOSSES, benchmark.judge_competitive),
     ):
-        complete = complete_seeds(own, losses)
-        if len(complete) > 1:
-            judged(ledger, DATASET, benchmark.prepared(own[own["seed"].isin(complete)]))
+        _judge_complete(ledger, own, losses, judged)
     return ledger
+
+
+def _judge_complete(
+    ledger: Ledger,
+    rows: pd.DataFrame,
+    losses: Sequence[str],
+    judged: Callable[[Ledger, str, pd.DataFrame], None],
+) -> None:
+    """Judge from the seeds at which all the losses ran, if there are two."""
+    complete = complete_seeds(rows, losses)
+    if len(complete) > 1:
+        judged(ledger, DATASET, benchmark.prepared(rows[rows["seed"].isin(complete)]))
 
 
 def squares(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -144,9 +154,5 @@ def judge_sweep(rows: pd.DataFrame, profile: str) -> Ledger:
         lambda_sweep.judge_squares(ledger, DATASET, clip, penalty)
     clb = rows[rows["tau"].isna() & (rows["benchmark"] == "clb")]
     losses = [*TRAINING, *map(regularized, TRAINING)]
-    pairs = clb[clb["loss"].isin(losses)]
-    complete = complete_seeds(pairs, losses)
-    if len(complete) > 1:
-        runs = benchmark.prepared(pairs[pairs["seed"].isin(complete)])
-        lambda_sweep.judge_pairs(ledger, DATASET, runs)
+    _judge_complete(ledger, clb[clb["loss"].isin(losses)], losses, lambda_sweep.judge_pairs)
     return ledger

@@ -100,9 +100,9 @@ def page(ledger: pd.DataFrame, profile: str) -> str:
         }
         for row in ordered.to_dict("records")
     ]
+    found = table(ledger)
     told = [
-        {**row, "colour": STATUS_COLOURS[Status(row["status"])]}
-        for row in table(ledger).to_dict("records")
+        {**row, "colour": STATUS_COLOURS[Status(row["status"])]} for row in found.to_dict("records")
     ]
     return (
         Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -115,7 +115,7 @@ def page(ledger: pd.DataFrame, profile: str) -> str:
             settings=SETTINGS,
             grey=GREY,
             counted=counted(ledger),
-            terms=f"{tally(table(ledger))} {TERMS}",
+            terms=f"{tally(found)} {TERMS}",
             profile=profile,
             figures=figures(profile).to_dict("records"),
         )

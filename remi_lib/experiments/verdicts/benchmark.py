@@ -9,7 +9,7 @@ import pandas as pd
 
 from remi_lib.experiments.benchmark import theory
 from remi_lib.experiments.image_results import accuracy_or_guess, failed, mi_error
-from remi_lib.experiments.published import AHEAD, FAILING, RESCUED
+from remi_lib.experiments.published import AHEAD, FAILING, RESCUED, TRAINING
 from remi_lib.experiments.verdicts.common import (
     accuracy_gains,
     at_best_weight,
@@ -92,7 +92,8 @@ def judge_failures(ledger: Ledger, dataset: str, clb: pd.DataFrame) -> None:
     gone, rescued = _of(FAILING, clb, "failed"), _of(RESCUED, clb, "failed")
     say("table2.clb.three-fail", seeds_with(gone, all_of_them=True), columns_of(gone))
     say("table2.clb.rescued", seeds_with(rescued, all_of_them=False), columns_of(rescued))
-    half = _half_way(clb)
+    runs = clb[clb["loss"].isin(RESCUED)]
+    half = _of(RESCUED, runs.assign(half=way(runs) >= 0.5), "half")
     say("table2.clb.half-way", seeds_with(half, all_of_them=True), columns_of(half))
 
 
@@ -102,17 +103,15 @@ def _of(losses: Sequence[str], runs: pd.DataFrame, what: str) -> pd.DataFrame:
     return wide[list(losses)].set_axis(FAILING, axis=1)
 
 
-def _half_way(clb: pd.DataFrame) -> pd.DataFrame:
-    """Which rescued runs read half of the MI at their loss's optimum, or more: a row per seed."""
-    runs = clb[clb["loss"].isin(RESCUED)]
-    optima = runs["loss"].map(theory(runs).groupby("loss").first())
-    return _of(RESCUED, runs.assign(half=runs["mi"] >= optima / 2), "half")
+def way(runs: pd.DataFrame) -> pd.Series:
+    """How far each run of a benchmark came: its MI over that at its loss's optimum."""
+    return runs["mi"] / runs["loss"].map(theory(runs).groupby("loss").first())
 
 
 def judge_competitive(ledger: Ledger, dataset: str, clb: pd.DataFrame) -> None:
     """Judge from CLB runs whether the rescued three are as accurate as the best of the others."""
     wide = clb.pivot(index="seed", columns="loss", values="accuracy")
-    best = wide[["mine", "infonce", "js"]].mean().idxmax()
+    best = wide[list(TRAINING)].mean().idxmax()
     rescued = list(RESCUED)
     ahead = wide[rescued].sub(wide[best], axis=0)
     rates = [wide[rescued], wide[best]]

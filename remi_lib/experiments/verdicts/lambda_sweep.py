@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 from scipy.stats import spearmanr
 
 from remi_lib.experiments import published
-from remi_lib.experiments.benchmark import theory
 from remi_lib.experiments.lambda_sweep import family_of
 from remi_lib.experiments.published import FAILING, TRAINING
-from remi_lib.experiments.verdicts.benchmark import prepared
+from remi_lib.experiments.verdicts.benchmark import prepared, way
 from remi_lib.experiments.verdicts.common import (
     PAPER_WEIGHTS,
     accuracy_gains,
@@ -80,16 +79,9 @@ def judge_pairs(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
     say("table2.clb.harmless", worst_cost(parts), parts)
     middle = -gains(at_best_weight(runs, PAPER_WEIGHTS[1:2]), families, "error")
     say("table2.clb.closer-at-middle-lambda", middle.mean(axis=1), columns_of(middle))
-    way = _way(chosen, families)
-    say("table2.clb.pairs-half-way", way.mean(axis=1), columns_of(way))
-
-
-def _way(runs: pd.DataFrame, families: Sequence[str]) -> pd.DataFrame:
-    """The MI of each run over that of its loss's optimum: a row per seed, a column per loss."""
-    runs = runs[runs["loss"].isin([*families, *map(regularized, families)])]
-    optima = theory(runs).groupby("loss").first()
-    way = runs["mi"] / runs["loss"].map(optima)
-    return runs.assign(way=way).pivot(index="seed", columns="loss", values="way")
+    both = chosen[chosen["loss"].isin([*families, *map(regularized, families)])]
+    come = both.assign(way=way(both)).pivot(index="seed", columns="loss", values="way")
+    say("table2.clb.pairs-half-way", come.mean(axis=1), columns_of(come))
 
 
 def _judge_order(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
