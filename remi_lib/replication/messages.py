@@ -33,9 +33,9 @@ TERMS = (  # what the table of messages needs to be read, wherever it stands
     "all its parts hold, not reproduced if one fails, and has no power if none fails and one is "
     "unresolved. The words below a status say where the result stops, what was not shown, or which "
     "part fails. A message is decided at the paper's own setting where that could be run, else on "
-    "real images, fewer and smaller, with a smaller network. A stand-in is another problem in the "
-    "paper's place and decides nothing: what has no better evidence is not tested. n counts the "
-    "seeds, runs or samples of a claim."
+    "real data at a smaller size. A stand-in is another problem in the paper's place and decides "
+    "nothing: what has no better evidence is not tested. n counts the seeds, runs or samples of a "
+    "claim."
 )
 
 
