@@ -16,10 +16,10 @@ import pandas as pd
 from remi_lib.experiments import image_runs
 from remi_lib.experiments.image_results import per_run, runs_of
 from remi_lib.experiments.image_runs import Run
-from remi_lib.experiments.lambda_sweep import two_by_two
+from remi_lib.experiments.lambda_sweep import TWINS, lambda_runs, two_by_two
 from remi_lib.experiments.published import AHEAD, FAILING, RESCUED, TRAINING
 from remi_lib.experiments.verdicts import benchmark, lambda_sweep
-from remi_lib.experiments.verdicts.common import complete_seeds
+from remi_lib.experiments.verdicts.common import PAPER_WEIGHTS, at_best_weight, complete_seeds
 from remi_lib.images import load_images
 from remi_lib.losses import LOSSES, regularized
 from remi_lib.replication import cells
@@ -49,7 +49,7 @@ def options(benchmark: str, seeds: int | None = None) -> dict[str, Any]:
 
 
 def planned() -> list[Run]:
-    """SLB with all losses, then CLB: clip x penalty of the families that fail, then the others.
+    """SLB with all losses, then CLB: clip x penalty of the families that fail, the others, Fig 6.
 
     Seed by seed; in SLB first what message 9 needs: cross-entropy and the losses that the paper
     finds ahead of it.
@@ -63,7 +63,14 @@ def planned() -> list[Run]:
         *runs_of(losses, **options("slb"), **one_lambda),
         *sorted(apart, key=lambda run: run.member.seed),
         *runs_of(others, **options("clb", SEEDS["slb"]), **one_lambda),
+        *sorted(_other_lambdas(), key=lambda run: run.member.seed),
     ]
+
+
+def _other_lambdas() -> list[Run]:
+    """Fig 6: the six regularised losses in CLB at the paper's other lambdas."""
+    weights = [weight for weight in PAPER_WEIGHTS if weight != WEIGHT]
+    return lambda_runs(weights, rejs_target=REJS_TARGET, **options("clb", SEEDS["slb"]))
 
 
 def by_square() -> dict[str, list[Run]]:
@@ -76,7 +83,8 @@ def image_cells() -> Iterator[Cell]:
     for run in planned():
         tau = "" if run.member.tau is None else f" tau {run.member.tau:g}"
         where = f"{run.task.dataset} {run.task.benchmark}"
-        name = f"{where} {run.member.loss}{tau} seed {run.member.seed}"
+        weight = "" if run.member.weight in (None, WEIGHT) else f" lambda {run.member.weight:g}"
+        name = f"{where} {run.member.loss}{tau}{weight} seed {run.member.seed}"
         compute = partial(image_runs.finish, [run], label=name)
         kind = "table2" if run.task.benchmark == "clb" else "table2-slb"  # each has its own pace
         yield Cell(kind, name, "runs/", run.config, image_runs.__name__, run.epochs, compute)
@@ -97,8 +105,24 @@ def table() -> pd.DataFrame | None:
     done = list(found)
     rows = per_run(image_runs.results_of(done, list(found.values())))
     read = [load_images(run.task.dataset).printed for run in done]  # "CIFAR-10 (JPEG copy)"
-    tau = rows["tau"].astype(float)  # None and numbers
-    return rows.assign(epochs=[run.epochs for run in done], read=read, tau=tau)
+    rows = rows.astype({"tau": float, "weight": float})  # None and numbers
+    return rows.assign(epochs=[run.epochs for run in done], read=read)
+
+
+def offered(rows: pd.DataFrame) -> pd.DataFrame:
+    """The runs clipped as in the paper, with what verdicts need, at the lambdas to choose from.
+
+    Those that ran at every seed of their loss, so that a choice compares the same seeds.
+    """
+    rows = benchmark.prepared(rows[rows["tau"].isna()])
+    cell = ["benchmark", "loss"]
+    here = rows.groupby([*cell, "weight"], dropna=False)["seed"].transform("nunique")
+    return rows[here == rows.groupby(cell)["seed"].transform("nunique")]
+
+
+def reported(rows: pd.DataFrame) -> pd.DataFrame:
+    """:func:`offered` at the lambda of best MI, the paper's protocol."""
+    return at_best_weight(offered(rows))
 
 
 def judge(rows: pd.DataFrame, profile: str) -> Ledger:
@@ -106,7 +130,7 @@ def judge(rows: pd.DataFrame, profile: str) -> Ledger:
 
     Two such seeds at least; without them an empty ledger.
     """
-    rows = rows[rows["tau"].isna()]  # clipped as in the paper
+    rows = reported(rows)
     ledger = Ledger(NOTEBOOK, profile, [DATASET])
     slb, clb = (rows[rows["benchmark"] == name] for name in ("slb", "clb"))
     for own, losses, judged in (
@@ -128,23 +152,23 @@ def _judge_complete(
     """Judge from the seeds at which all the losses ran, if there are two."""
     complete = complete_seeds(rows, losses)
     if len(complete) > 1:
-        judged(ledger, DATASET, benchmark.prepared(rows[rows["seed"].isin(complete)]))
+        judged(ledger, DATASET, rows[rows["seed"].isin(complete)])
 
 
 def squares(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The rows of :func:`by_square`'s runs."""
     found = {}
     for name, runs in by_square().items():
-        own = pd.DataFrame([run.columns() for run in runs]).astype({"tau": float})
-        found[name] = rows.merge(own[["dataset", "benchmark", "loss", "tau", "seed"]])
+        own = pd.DataFrame([run.columns() for run in runs]).astype({"tau": float, "weight": float})
+        found[name] = rows.merge(own[["dataset", "benchmark", "loss", "weight", "tau", "seed"]])
     return found
 
 
 def judge_sweep(rows: pd.DataFrame, profile: str) -> Ledger:
     """Judge notebook 5's claims, as :func:`judge` does its own.
 
-    What clipping and the penalty do apart in CLB, and what the penalty does there to the losses
-    that train without it, at the one lambda that was run.
+    What clipping and the penalty do apart in CLB, what the penalty does there to the losses that
+    train without it, and what lambda does.
     """
     ledger = Ledger("05_lambda_sweep", profile, [DATASET])
     by = squares(rows)
@@ -152,7 +176,21 @@ def judge_sweep(rows: pd.DataFrame, profile: str) -> Ledger:
     if len(complete) > 1:
         clip, penalty = (by[name][by[name]["seed"].isin(complete)] for name in ("clip", "penalty"))
         lambda_sweep.judge_squares(ledger, DATASET, clip, penalty)
-    clb = rows[rows["tau"].isna() & (rows["benchmark"] == "clb")]
+    clb = offered(rows)
+    clb = clb[clb["benchmark"] == "clb"]
     losses = [*TRAINING, *map(regularized, TRAINING)]
     _judge_complete(ledger, clb[clb["loss"].isin(losses)], losses, lambda_sweep.judge_pairs)
+    _judge_complete(ledger, clb, TWINS, lambda_sweep.judge_order)
+    _judge_lambdas(ledger, rows)
     return ledger
+
+
+def _judge_lambdas(ledger: Ledger, rows: pd.DataFrame) -> None:
+    """Judge Fig 6 from the seeds at which every regularised loss ran at every lambda."""
+    rows = rows[rows["tau"].isna() & (rows["benchmark"] == "clb") & rows["loss"].isin(TWINS)]
+    cells_of = rows.assign(loss=rows["loss"] + rows["weight"].map(" {:g}".format))
+    every = [f"{loss} {weight:g}" for loss in TWINS for weight in PAPER_WEIGHTS]
+    complete = complete_seeds(cells_of, every)
+    if len(complete) > 1:
+        own = benchmark.prepared(rows[rows["seed"].isin(complete)])
+        lambda_sweep.judge_trade_off(ledger, DATASET, own)

@@ -23,7 +23,7 @@ from remi_lib.experiments.published import FAILING
 from remi_lib.experiments.verdicts import benchmark, common, out_of_distribution
 from remi_lib.images import ImageSet
 from remi_lib.intervals import fraction_interval
-from remi_lib.losses import LOSSES
+from remi_lib.losses import FAMILIES, LOSSES
 from remi_lib.paths import figures_dir
 from remi_lib.replication import cells
 from remi_lib.tasks import ImageTask, Member, images
@@ -65,13 +65,19 @@ def test_the_plan_is_all_losses_in_slb_then_the_failing_families_in_clb():
     assert [r.member.seed for r in slb] == [0] * 12 + [1] * 12 + [2] * 12
     assert [r.member.loss for r in slb[:5]] == ["infonce", "mine", "smile", "nwj", "tuba"]
     assert {r.member.loss for r in slb[:12]} == set(LOSSES)
-    # Clip x penalty at two seeds, SMILE without clipping being MINE; the others at three.
-    assert [r.member.seed for r in clb] == [0] * 12 + [1] * 12 + [0] * 4 + [1] * 4 + [2] * 4
+    # Clip x penalty at two seeds, SMILE without clipping being MINE; the others at three, as are
+    # the paper's other two lambdas.
+    others = [seed for seed in range(3) for _ in range(4)]
+    lambdas = [seed for seed in range(3) for _ in range(12)]
+    assert [r.member.seed for r in clb] == [0] * 12 + [1] * 12 + others + lambdas
+    assert {r.member.weight for r in clb[36:]} == {0.1, 0.001}
+    assert {r.member.loss for r in clb[36:48]} == {"re" + family for family in FAMILIES}
     assert {r.member.loss.removeprefix("re") for r in clb[:24]} == {"mine", "smile", "nwj", "tuba"}
     apart = {(r.member.loss, r.member.tau) for r in clb if r.member.tau is not None}
     assert apart == {("nwj", 10), ("tuba", 10), ("renwj", np.inf), ("retuba", np.inf)}
     assert {r.member.loss for r in clb} == set(LOSSES)
-    assert all((r.member.weight == 0.01) == r.member.loss.startswith("re") for r in runs)
+    first = [*slb, *clb[:36]]
+    assert all((r.member.weight == 0.01) == r.member.loss.startswith("re") for r in first)
     assert {r.member.loss for r in runs if r.member.target == 1} == {"rejs"}
 
 
@@ -142,15 +148,18 @@ FOREIGN, parameters = small_outputs.FOREIGN, overnight_cells.parameters
 BOTH = ("slb", "clb")
 
 
-def made_up(**failed: bool) -> pd.DataFrame:
-    """Runs of two seeds and all losses in CLB; ``failed``: the losses that diverged."""
+def made_up(at: float = 0.01, **failed: bool) -> pd.DataFrame:
+    """Runs of two seeds and all losses in CLB; ``failed``: the losses that diverged.
+
+    ``at``: lambda of the regularised losses.
+    """
     rows = [
         {
             **Run(ImageTask("cifar10_10k", "clb"), Member(loss, seed, 4, weight), 1).columns(),
             **{"mi": np.nan if loss in failed else np.log(2), "accuracy": 0.5, "frozen": False},
             **{"tau": np.nan, "diverged_step": 0.0 if loss in failed else np.nan},
         }
-        for loss, weight in ((name, 0.01 if name.startswith("re") else None) for name in LOSSES)
+        for loss, weight in ((name, at if name.startswith("re") else None) for name in LOSSES)
         for seed in range(2)
     ]
     return pd.DataFrame(rows)
@@ -187,7 +196,8 @@ def test_clipping_and_the_penalty_apart():
 
 def test_what_the_penalty_does_in_clb_is_judged_of_the_losses_that_train():
     found = small_images.judge_sweep(made_up(nwj=True), "overnight").entries
-    about = ("closer", "accuracy", "harmless", "pairs-half-way")
+    pairs = ("closer", "accuracy", "harmless", "pairs-half-way", "closer-at-middle-lambda")
+    about = (*pairs, "order")
     assert set(found) == {f"table2.clb.{claim}@cifar10_10k" for claim in about}
     assert set(found["table2.clb.closer@cifar10_10k"]["parts"]) == {"mine", "infonce", "js"}
     rows = made_up()
@@ -203,9 +213,44 @@ def test_what_the_penalty_does_in_clb_is_judged_of_the_losses_that_train():
     found = small_images.judge_sweep(made_up(js=True), "overnight").entries  # its pair is left out
     assert set(found["table2.clb.closer@cifar10_10k"]["parts"]) == {"mine", "infonce"}
     lost = made_up(mine=True, js=True, infonce=True)
-    assert not small_images.judge_sweep(lost, "overnight").entries
+    assert set(small_images.judge_sweep(lost, "overnight").entries) == ORDER
     few = rows[(rows["seed"] < 1) | (rows["loss"] != "mine")]
-    assert not small_images.judge_sweep(few, "overnight").entries  # one seed is left
+    assert set(small_images.judge_sweep(few, "overnight").entries) == ORDER  # one seed is left
+
+
+ORDER = {"table2.clb.order@cifar10_10k"}
+
+
+def swept() -> pd.DataFrame:
+    """:func:`made_up` at the paper's lambdas: the larger, the nearer to H(Y), the less accurate."""
+    middle, large, small = made_up(), made_up(0.1), made_up(0.001)
+    for rows, mi, accuracy in ((middle, 0.5, 0.42), (large, 0.6, 0.40), (small, 0.4, 0.44)):
+        rows[["mi", "accuracy"]] = mi, accuracy
+    return pd.concat([middle, *(r[r["loss"].str.startswith("re")] for r in (large, small))])
+
+
+def test_lambda_is_judged_where_every_loss_ran_at_every_lambda():
+    found = small_images.judge_sweep(swept(), "overnight").entries
+    about = ("fig6.trade-off@cifar10_10k", "fig6.accuracy-hardly-moves@cifar10_10k")
+    assert [found[claim]["value"] for claim in about] == pytest.approx([-1, 0.04])
+    rows = swept()
+    rows.loc[rows["weight"] == 0.1, "accuracy"] = 0.46  # now what is nearer is more accurate
+    rows.loc[rows["weight"] == 0.01, "accuracy"] = 0.45
+    assert small_images.judge_sweep(rows, "overnight").entries[about[0]]["value"] == 1
+    few = rows[(rows["seed"] < 1) | (rows["loss"] != "rejs") | (rows["weight"] != 0.1)]
+    assert not set(about) & set(small_images.judge_sweep(few, "overnight").entries)
+
+
+def test_lambda_is_the_best_of_those_that_ran_at_every_seed():
+    best = small_images.reported(swept())
+    assert set(best["weight"].dropna()) == {0.1}
+    found = small_images.judge_sweep(swept(), "overnight").entries
+    assert found["table2.clb.closer@cifar10_10k"]["value"] == pytest.approx(0.1)
+    assert found["table2.clb.closer-at-middle-lambda@cifar10_10k"]["value"] == pytest.approx(0)
+    rows = swept()
+    gone = (rows["loss"] == "rejs") & (rows["weight"] == 0.1) & (rows["seed"] == 1)
+    best = small_images.reported(rows[~gone]).groupby("loss")["weight"].max()
+    assert (best["rejs"], best["remine"]) == (0.01, 0.1)
 
 
 def test_what_the_penalty_does_is_judged_from_complete_seeds():

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from remi_lib.experiments import published
-from remi_lib.experiments.lambda_sweep import family_of
+from remi_lib.experiments.lambda_sweep import TWINS, family_of
 from remi_lib.experiments.published import FAILING, TRAINING
 from remi_lib.experiments.verdicts.benchmark import prepared, way
 from remi_lib.experiments.verdicts.common import (
@@ -23,11 +23,9 @@ from remi_lib.experiments.verdicts.common import (
     trained,
     worst_cost,
 )
-from remi_lib.losses import FAMILIES, regularized
+from remi_lib.losses import regularized
 from remi_lib.replication.claims import Ledger
 from remi_lib.replication.evidence import with_test_images
-
-TWINS = ["re" + family for family in FAMILIES]
 
 
 def judge(
@@ -46,8 +44,8 @@ def judge(
     for name in ledger.datasets:
         own = runs[(runs["dataset"] == name) & (runs["benchmark"] == "clb")]
         judge_pairs(ledger, name, own)
-        _judge_order(ledger, name, own)
-        _figure6(ledger, name, own[own["weight"].isin(PAPER_WEIGHTS)])
+        judge_order(ledger, name, own)
+        judge_trade_off(ledger, name, own[own["weight"].isin(PAPER_WEIGHTS)])
         clip, penalty = (f[f["dataset"] == name] for f in (squares["clip"], squares["penalty"]))
         judge_squares(ledger, name, clip, penalty)
         plain = scaled["divided by √d"].query("dataset == @name")
@@ -84,16 +82,17 @@ def judge_pairs(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
     say("table2.clb.pairs-half-way", come.mean(axis=1), columns_of(come))
 
 
-def _judge_order(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
-    """Judge whether the regularised losses read MI in the order of the paper's."""
-    wide = at_best_weight(runs).pivot(index="seed", columns="loss", values="mi")[TWINS]
+def judge_order(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
+    """Judge from CLB runs whether the regularised losses read MI in the order of the paper's."""
+    wide = at_best_weight(runs).pivot(index="seed", columns="loss", values="mi")[list(TWINS)]
     printed = published.table2_long().query("benchmark == 'clb'").set_index("dataset")
     paper = printed.loc["cifar100" if dataset == "cifar100" else "cifar10"].set_index("loss")["mi"]
-    order = wide.apply(lambda row: spearmanr(row, paper[TWINS]).statistic, axis=1)
+    order = wide.apply(lambda row: _rank(row, paper[list(TWINS)]), axis=1)
     sayer(ledger, dataset)("table2.clb.order", order)
 
 
-def _figure6(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
+def judge_trade_off(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
+    """Judge Fig 6 from CLB runs of the regularised losses at the paper's lambdas."""
     say, images = sayer(ledger, dataset), test_images(dataset)
     by = runs.assign(near=-runs["error"]).groupby(["seed", "loss"])
     rank = by[["near", "accuracy"]].apply(lambda f: _rank(f["near"], f["accuracy"])).unstack()
