@@ -1,6 +1,7 @@
 """The ledger as files: a page to search in, the same in Markdown, and JSON for machines.
 
-All three are written beside a profile's figures and are functions of the ledger alone.
+All three are written beside a profile's figures and are functions of the ledger alone.  The
+library's own claims are in files of their own, ``library.*``.
 """
 
 from __future__ import annotations
@@ -13,34 +14,55 @@ import pandas as pd
 from jinja2 import Environment
 
 from remi_lib.paths import figures_dir
-from remi_lib.replication.claims import KINDS, NOT_RUN, SETTINGS, collect, measured, worded
+from remi_lib.replication.claims import (
+    EVIDENCE,
+    KINDS,
+    NOT_RUN,
+    SETTINGS,
+    collect,
+    measured,
+    worded,
+)
 from remi_lib.replication.messages import TERMS, Status, decide, messages, table
 from remi_lib.replication.scoreboard import (
     GREY,
     HEADINGS,
     STATUS_COLOURS,
+    apart,
     colour,
     counted,
     deciding_cell,
     figures,
     markdown_table,
     messages_markdown,
+    showing_cell,
     tally,
 )
 from remi_lib.replication.store import atomic, write_json
 
+LEDGER, LIBRARY = "The ledger", "Claims about this library"
+
 
 def write(profile: str) -> None:
-    """Write ``ledger.html``, ``ledger.md`` and ``claims.json`` into the profile's figures."""
-    ledger, folder = collect(profile), figures_dir(profile)
-    for name, text in (("ledger.html", page(ledger, profile)), ("ledger.md", markdown(ledger))):
+    """Write ``ledger.html``, ``ledger.md`` and ``claims.json`` into the profile's figures.
+
+    Of the library's own claims ``library.html``, ``library.md`` and ``library.json``.
+    """
+    ledger, library = apart(collect(profile))
+    folder = figures_dir(profile)
+    for name, text in {
+        "ledger.html": page(ledger, profile),
+        "ledger.md": markdown(ledger),
+        "library.html": page(library, profile, LIBRARY),
+        "library.md": "\n".join([f"# {LIBRARY}", "", *_rows(library, ())]),
+    }.items():
         with atomic(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    write_json(machine(ledger), folder / "claims.json")
+    write_json({"messages": _statuses(ledger), "claims": _claims(ledger)}, folder / "claims.json")
+    write_json({"claims": _claims(library)}, folder / "library.json")
 
 
-def machine(ledger: pd.DataFrame) -> dict[str, Any]:
-    """Messages and claims as plain data."""
+def _statuses(ledger: pd.DataFrame) -> list[dict[str, Any]]:
     statuses = []
     for message in messages():
         setting, finding = decide(message, ledger)
@@ -55,11 +77,14 @@ def machine(ledger: pd.DataFrame) -> dict[str, Any]:
                 "decided by": list(finding.judged or message.decided_by),
             }
         )
-    claims = [
+    return statuses
+
+
+def _claims(ledger: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
         {key: _plain(value) for key, value in row.items()} | {"evidence": _evidence(row)}
         for row in ledger.to_dict("records")
     ]
-    return {"messages": statuses, "claims": claims}
 
 
 def _plain(value: Any) -> Any:
@@ -73,17 +98,24 @@ def _evidence(row: dict[str, Any]) -> str | None:
 
 
 def _cell(row: dict[str, Any]) -> str:
-    """The page of the cell that decides a claim, as seen from a profile's folder."""
-    cell = deciding_cell(row["notebook"])
-    profile = _plain(row["profile"])
-    if cell is None:  # judged by a script, if at all
-        own = f"../{profile}/claims/{row['notebook']}.json"
-        return own if profile else f"../../remi_lib/data/claims/{row['notebook']}.yaml"
-    return f"../{profile or 'cpu'}/html/{row['notebook']}.html#cell-{cell}"
+    """The page of the cell that decides a claim, or shows it; as seen from a profile's folder.
+
+    What a larger profile judged has no page of its own: a notebook shows it beside its own run.
+    """
+    notebook, profile = row["notebook"], _plain(row["profile"])
+    larger = profile in EVIDENCE[1:]
+    cell = showing_cell(notebook) if larger else deciding_cell(notebook)
+    if cell:
+        return f"../{'cpu' if larger else profile or 'cpu'}/html/{notebook}.html#cell-{cell}"
+    judged = f"../{profile}/claims/{notebook}.json"
+    return judged if profile else f"../../remi_lib/data/claims/{notebook}.yaml"
 
 
-def page(ledger: pd.DataFrame, profile: str) -> str:
-    """One page with everything in it: no file beside it, no network; sorts and filters itself."""
+def page(ledger: pd.DataFrame, profile: str, title: str = LEDGER) -> str:
+    """One page with everything in it: no file beside it, no network; sorts and filters itself.
+
+    The ledger's opens with the messages and ends with the figures; the library's has its claims.
+    """
     source = (files("remi_lib") / "data" / "pages" / "ledger.html.j2").read_text(encoding="utf-8")
     ordered = ledger.sort_values("message", kind="stable")  # what is about no message comes last
     rows = [
@@ -100,7 +132,8 @@ def page(ledger: pd.DataFrame, profile: str) -> str:
         }
         for row in ordered.to_dict("records")
     ]
-    found = table(ledger)
+    whole = title == LEDGER
+    found = table(ledger) if whole else pd.DataFrame()
     told = [
         {**row, "colour": STATUS_COLOURS[Status(row["status"])]} for row in found.to_dict("records")
     ]
@@ -108,6 +141,7 @@ def page(ledger: pd.DataFrame, profile: str) -> str:
         Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
         .from_string(source)
         .render(
+            title=title,
             claims=rows,
             messages=told,
             headings=HEADINGS,
@@ -115,9 +149,9 @@ def page(ledger: pd.DataFrame, profile: str) -> str:
             settings=SETTINGS,
             grey=GREY,
             counted=counted(ledger),
-            terms=f"{tally(found)} {TERMS}",
+            terms=f"{tally(found)} {TERMS}" if whole else "",
             profile=profile,
-            figures=figures(profile).to_dict("records"),
+            figures=figures(profile).to_dict("records") if whole else [],
         )
     )
 
@@ -139,10 +173,8 @@ def markdown(ledger: pd.DataFrame) -> str:
         lines += [f'<a id="message-{message.id}"></a>', f"## {message.id} · {message.name}", ""]
         lines += [f"{message.message} ({message.source}.) Reproduced if: {message.rule}.", ""]
         lines += _by_setting(own, message.id, tuple(message.decided_by))
-    rest = ledger[ledger["message"].isna()]
-    for kind, label in (("control", "Checks of the paper's text"), ("own", "This library")):
-        lines += [f"## {label}", "", *_rows(rest[rest["kind"] == kind], ())]
-    return "\n".join(lines)
+    lines += ["## Checks of the paper's text", "", *_rows(ledger[ledger["message"].isna()], ())]
+    return "\n".join([*lines, f"[{LIBRARY}](library.md) are counted apart.", ""])
 
 
 def _by_setting(own: pd.DataFrame, number: int, deciding: tuple[str, ...]) -> list[str]:

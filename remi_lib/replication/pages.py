@@ -11,6 +11,7 @@ import ast
 import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -30,7 +31,7 @@ from pygments.lexers import PythonLexer
 from traitlets.config import Config
 
 from remi_lib.paths import figures_dir, project_root
-from remi_lib.replication.claims import FAILS, HOLDS, OPEN
+from remi_lib.replication.claims import CONFIRMED, FAILS, HOLDS, NO_POWER, NOT_RUN, OPEN, Verdict
 from remi_lib.replication.markup import (
     Renderer,
     boxed_html,
@@ -41,7 +42,7 @@ from remi_lib.replication.markup import (
 )
 from remi_lib.replication.messages import TERMS
 from remi_lib.replication.notebooks import stable_ids
-from remi_lib.replication.scoreboard import HEADINGS, kind, tally
+from remi_lib.replication.scoreboard import HEADINGS, counted, tally
 from remi_lib.replication.store import replace_folder
 
 INDEX = "index.html"
@@ -212,18 +213,44 @@ def _short_title(of: Page) -> str:
 
 
 def verdict_counts(entries: Sequence[Mapping[str, Any]]) -> str:
-    """ "12 claims: 9 hold, 2 do not, 1 not resolved", as HTML; empty without claims."""
-    if not entries:
-        return ""
-    kinds = [kind(entry["verdict"]) for entry in entries]
-    words = ((HOLDS, "good", "hold"), (FAILS, "bad", "do not"), (OPEN, "", "not resolved"))
-    told = [
-        f'<span class="{css}">{kinds.count(which)} {word}</span>'
-        for which, css, word in words
-        if which in kinds
-    ]
-    plural = "s" if len(entries) > 1 else ""
-    return f"<b>{len(entries)} claim{plural} judged:</b> " + ", ".join(told)
+    """ "9 hold, 2 do not hold; on a stand-in: 1 not resolved", as HTML; empty without claims.
+
+    Only evidence about the paper is in colour.
+    """
+    told = []
+    for where, looks, own in _groups(entries):
+        kinds = Counter(Verdict(entry["verdict"]) for entry in own)
+        words = [
+            f'<span class="{looks.get(verdict, "")}">{kinds[verdict]} {word}</span>'
+            for verdict, word in WORDS.items()
+            if verdict in kinds
+        ]
+        told.append(f"<b>{where}</b> {', '.join(words)}")
+    return "<br>".join(told)
+
+
+WORDS = {
+    HOLDS: "hold",
+    CONFIRMED: "confirmed by calculation",
+    FAILS: "do not hold",
+    OPEN: "not resolved",
+    NO_POWER: "no power",
+    NOT_RUN: "not run",
+}
+LOOKS = {HOLDS: "good", CONFIRMED: "good", FAILS: "bad"}
+
+
+def _groups(entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, dict, list]]:
+    """Claims about the paper, on a stand-in, and the library's own: name, classes, claims."""
+    about = [entry for entry in entries if entry["kind"] != "own"]
+    standing_in = [entry for entry in about if entry["setting"] == "stand-in"]
+    for name, looks, own in (
+        ("claims:", LOOKS, [entry for entry in about if entry not in standing_in]),
+        ("on a stand-in:", {}, standing_in),
+        ("about this library:", {}, [entry for entry in entries if entry["kind"] == "own"]),
+    ):
+        if own:
+            yield name, looks, own
 
 
 def _verdicts(claims: Path, name: str) -> list[dict]:
@@ -254,21 +281,26 @@ def _messages(table: Path) -> list[dict[str, Any]]:
         {
             **{key: escape(row[key]) for key in ("id", "message", "status", "condition")},
             "look": row["status"].replace(" ", "-"),
-            "evidence": [
-                f"{heading}: {escape(row[setting])}".replace("n = ", "n&nbsp;=&nbsp;")
-                for setting, heading in HEADINGS.items()
-                if row[setting]
-            ],
+            "evidence": _where(row),
         }
         for row in rows
     ]
+
+
+def _where(row: Mapping[str, str]) -> str:
+    """The evidence of the setting that decides a message in short; else what a stand-in says."""
+    setting = row["decided by"] or next((s for s in HEADINGS if row[s]), "")
+    if not setting:
+        return ""
+    evidence = row[setting].partition(";")[0]  # without the names of data sets, which are long
+    return f"{HEADINGS[setting]}: {escape(evidence)}".replace("n = ", "n&nbsp;=&nbsp;")
 
 
 def compose(notebooks: Sequence[Path], claims: Path, profile: str) -> dict[str, bytes]:
     """The files of the site, by name: a page per notebook, pictures, style sheet and index.
 
     ``claims`` is the folder with the notebooks' verdicts, of which the index tells how many; the
-    table of messages that the report left beside it opens the index.
+    tables of messages and claims that the report left beside it open the index.
 
     Raises ValueError for a notebook that failed, was not executed, or has an unknown formula.
     """
@@ -286,10 +318,15 @@ def compose(notebooks: Sequence[Path], claims: Path, profile: str) -> dict[str, 
         html = layout.render(title=escape(one.title), body=body, neighbours=around)
         written[one.file] = html.encode()
         written |= {f"images/{file}": data for file, data in one.pictures.items()}
-    total = verdict_counts([entry for name in names for entry in _verdicts(claims, name)])
+    ledger = claims.parent / "ledger.csv"
+    total = counted(pd.read_csv(ledger)) if ledger.exists() else ""
     cards = [_card(p, claims) for p in pages]
     said = _messages(claims.parent / "messages.csv")
     head = {"messages": said, "tally": tally(pd.DataFrame(said)) if said else "", "terms": TERMS}
+    drawn = claims.parent / "messages.png"
+    head["picture"] = f"images/{drawn.name}" if drawn.exists() else ""
+    if drawn.exists():
+        written[f"images/{drawn.name}"] = drawn.read_bytes()
     shown = index.render(cards=cards, **head, total=total, profile=escape(profile))
     written[INDEX] = shown.encode()
     colours = HtmlFormatter(style="friendly").get_style_defs("details.code")

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from remi_lib.replication.evidence import ESTIMANDS, Evidence
+from remi_lib.replication.evidence import ESTIMANDS, Evidence, measure
 
 
 class Verdict(StrEnum):
@@ -98,19 +98,32 @@ class Claim:
     def verdict(self, evidence: Evidence) -> Verdict:
         """By the whole 95% interval: inside holds, outside does not hold, else not resolved.
 
-        A claim that is not resolved and could not have seen the paper's effect has "no power".
+        A claim that is not resolved has "no power" if it could not have seen the paper's effect, or
+        if it is a share of so few seeds that all of them alike would not have resolved it either.
         """
+        side = self._side(evidence)
+        if side is HOLDS and self.kind == "identity":
+            return CONFIRMED
+        unseen = isinstance(self.effect, float) and evidence.sees > self.effect
+        return NO_POWER if side is OPEN and (unseen or self._too_few(evidence)) else side
+
+    def _side(self, evidence: Evidence) -> Verdict:
+        """On which side of the thresholds the interval lies."""
         low, high = self.holds_if
         above = low is None or low < evidence.low
         below = high is None or evidence.high < high
         if above and below:
-            return CONFIRMED if self.kind == "identity" else HOLDS
-        if (low is not None and evidence.high <= low) or (
-            high is not None and evidence.low >= high
-        ):
-            return FAILS
-        unseen = isinstance(self.effect, float) and evidence.sees > self.effect
-        return NO_POWER if unseen else OPEN
+            return HOLDS
+        beneath = low is not None and evidence.high <= low
+        beyond = high is not None and evidence.low >= high
+        return FAILS if beneath or beyond else OPEN
+
+    def _too_few(self, evidence: Evidence) -> bool:
+        """Whether it is a share of so few seeds that none or all of them leave it open too."""
+        if evidence.estimand != "share" or evidence.n is None:
+            return False
+        extremes = (measure("share", [alike] * evidence.n) for alike in (False, True))
+        return all(self._side(extreme) is OPEN for extreme in extremes)
 
     @property
     def threshold(self) -> str:

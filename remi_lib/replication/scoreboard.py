@@ -41,36 +41,15 @@ STATUS_COLOURS = {
 HEADINGS = {"paper": "paper's setting", "reduced": "real data, reduced", "stand-in": "stand-in"}
 
 
-def kind(verdict: str) -> Verdict:
-    """The verdict that a word of a ledger is; earlier ledgers put a caveat behind it.
-
-    Raises ValueError for a text that is no verdict.
-    """
-    try:
-        return Verdict(verdict.partition(" with a caveat")[0])
-    except ValueError:
-        raise ValueError(f"verdict: {verdict!r} is none") from None
-
-
 def colour(verdict: str, setting: str) -> str:
     """The colour of a verdict; grey on a stand-in, which is no evidence about the paper."""
-    return GREY if setting == "stand-in" else COLOURS[kind(verdict)]
+    return GREY if setting == "stand-in" else COLOURS[Verdict(verdict)]
 
 
-def counts(ledger: pd.DataFrame, by: str = "kind") -> pd.DataFrame:
-    """How many claims of each kind (or notebook, setting, ...) got which verdict.
-
-    A claim that was judged on two data sets is two judgements.
-    """
-    found = pd.crosstab(ledger[by], ledger["verdict"].map(kind).rename("verdict"))
-    found = found.reindex(columns=[str(v) for v in Verdict], fill_value=0)
-    return found.loc[ledger[by].drop_duplicates()]
-
-
-def summary(ledger: pd.DataFrame) -> pd.DataFrame:
-    """The paper's own sentences: verdicts by setting, a row each; what stand-ins say is apart."""
-    paper = ledger[ledger["kind"] == "paper"]
-    return counts(paper, "setting").reindex(list(SETTINGS), fill_value=0)
+def apart(ledger: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The claims of the replication, and the library's own, which no ledger of a paper counts."""
+    own = ledger["kind"] == "own"
+    return ledger[~own], ledger[own]
 
 
 def styled_ledger(ledger: pd.DataFrame) -> Styler:
@@ -101,7 +80,7 @@ def styled_ledger(ledger: pd.DataFrame) -> Styler:
 
 
 def styled_messages(ledger: pd.DataFrame) -> Styler:
-    """The twelve messages for display: status, condition, what each setting's evidence says."""
+    """The messages for display: status, condition, what each setting's evidence says."""
     found = table(ledger)
     shown = found.set_index("id")[["message", "source", "status", "condition", *SETTINGS]]
     css = [
@@ -119,10 +98,22 @@ def styled_messages(ledger: pd.DataFrame) -> Styler:
 @cache
 def deciding_cell(notebook: str) -> str | None:
     """The id of the notebook's cell that prints its verdicts; None without one."""
-    path = project_root() / "notebooks" / f"{notebook}.ipynb"
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"] if path.exists() else []
-    checked = [c["id"] for c in cells if "nbval-check-output" in c["metadata"].get("tags", [])]
+    checked = [
+        c["id"] for c in _cells(notebook) if "nbval-check-output" in c["metadata"].get("tags", [])
+    ]
     return checked[-1] if checked else None
+
+
+@cache
+def showing_cell(notebook: str) -> str | None:
+    """The id of the first cell that shows what a larger profile has committed; None without one."""
+    found = (c["id"] for c in _cells(notebook) if ".committed(" in "".join(c["source"]))
+    return next(found, None)
+
+
+def _cells(notebook: str) -> list[dict]:
+    path = project_root() / "notebooks" / f"{notebook}.ipynb"
+    return json.loads(path.read_text(encoding="utf-8"))["cells"] if path.exists() else []
 
 
 def _link(notebook: str) -> str:
@@ -151,7 +142,7 @@ def _published() -> Iterator[tuple[re.Pattern, str, str]]:
     """The names that notebooks publish under, literal ones first, with notebook and cell."""
     found = []
     for path in sorted((project_root() / "notebooks").glob("*.ipynb")):
-        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        for cell in _cells(path.stem):
             source = "".join(cell["source"]) if cell["cell_type"] == "code" else ""
             for name in re.findall(r"""\bpublish\(\s*f?["']([^"']+)["']""", source):
                 parts = [re.escape(part) for part in re.split(r"\{[^}]*\}", name)]
@@ -178,7 +169,7 @@ def verdict_lines(ledger: pd.DataFrame) -> str:
 
 
 def messages_markdown(ledger: pd.DataFrame, page: str) -> str:
-    """The README's table of messages, and above it how many came to what and what that means.
+    """The README's table of messages, above it how many came to what, below it what that means.
 
     ``page`` is the ledger page that its cells link to.  Three columns, so that a phone shows it:
     the status with its condition, and what it rests on.
@@ -194,7 +185,7 @@ def messages_markdown(ledger: pd.DataFrame, page: str) -> str:
         evidence = [f"[{HEADINGS[s]}]({link}-{s}): {row[s]}" for s in SETTINGS if row[s]]
         cells = [f"{row['id']} · {row['message']}", "<br>".join(status), "<br>".join(evidence)]
         rows.append([cell.replace("n = ", "n\u00a0=\u00a0") for cell in cells])
-    return f"{tally(found)} {TERMS}\n\n{markdown_table(['message', 'status', 'evidence'], rows)}"
+    return f"{tally(found)}\n\n{markdown_table(['message', 'status', 'evidence'], rows)}\n\n{TERMS}"
 
 
 def tally(messages: pd.DataFrame) -> str:
@@ -213,7 +204,7 @@ def counted(ledger: pd.DataFrame) -> str:
     where = paper["setting"].value_counts().reindex(list(SETTINGS), fill_value=0)
     words = {"paper": "at the paper's setting", "reduced": "reduced", "stand-in": "on stand-ins"}
     judged = ", ".join(f"{n} {words[name]}" for name, n in where.items())
-    parts = [f"{number.get(name, 0)} {label}" for name, label in LABELS.items()]
+    parts = [f"{number[name]} {label}" for name, label in LABELS.items() if name in number]
     return (
         f"The ledger has {', '.join(parts)}. Of the paper's, judged: {judged}; one that was "
         "judged in two settings counts in both."
@@ -224,7 +215,7 @@ LABELS = {
     "paper": "claims of the paper",
     "control": "controls",
     "identity": "identities (confirmed by calculation, not counted)",
-    "own": "claims about this library or beyond the paper (kept apart)",
+    "own": "claims about this library or beyond the paper",
 }
 assert LABELS.keys() == KINDS.keys()
 

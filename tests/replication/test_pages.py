@@ -105,9 +105,26 @@ def test_no_raw_tex(soups):
 def test_no_broken_links(site, soups):
     # Notebook 11 writes the ledger beside the pages.
     ledger = BeautifulSoup((FIGURES / "ledger.html").read_text(encoding="utf-8"), "html.parser")
-    all_soups, there = {**soups, "../ledger.html": ledger}, {*site, "../ledger.html"}
+    all_soups = {**soups, "../ledger.html": ledger}
+    there = {*site, "../ledger.html"}
     left = {name: found for name in soups if (found := broken(name, all_soups, there))}
     assert left == {}
+
+
+@pytest.mark.parametrize("name", ["ledger.html", "library.html"])
+def test_every_claim_of_the_ledger_leads_to_a_cell_or_a_file(name, soups):
+    """Evidence of every profile: what a larger one judged is shown in a page of this one."""
+    own = BeautifulSoup((FIGURES / name).read_text(encoding="utf-8"), "html.parser")
+    links = {a["href"] for a in own.select("a[href]") if not a["href"].startswith(("#", "http"))}
+    assert len(links) > 10
+    for link in links:
+        file, _, anchor = link.partition("#")
+        assert (FIGURES / file).exists(), link
+        page = soups.get(Path(file).name) if anchor and "/html/" in file else None
+        assert page is None or page.find(id=anchor), link
+    text = (FIGURES / name.replace("html", "md")).read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (FIGURES / link).exists(), link
 
 
 def test_nothing_leaves_the_machine(site, soups):
@@ -269,14 +286,24 @@ def test_later_notebooks_need_no_edit(tmp_path):
     paths = [notebook(tmp_path / f"{n}.ipynb", TITLE, code("x", shown(png=PIXEL))) for n in names]
     claims = tmp_path / "claims"
     claims.mkdir()
-    (claims / "05_sweep.json").write_text(
-        json.dumps([{"verdict": v} for v in ("holds", "holds with a caveat: x", "does not hold")])
-    )
+    paper = ("holds", "holds", "does not hold", "no power")
+    judged = [{"verdict": v, "kind": "paper", "setting": "paper"} for v in paper]
+    judged += [{"verdict": "holds", "kind": "control", "setting": "stand-in"}]
+    judged += [{"verdict": "does not hold", "kind": "own", "setting": "paper"}]
+    (claims / "05_sweep.json").write_text(json.dumps(judged))
     site = compose(paths, claims, "cpu")
     assert {f"{n}.html" for n in names} <= site.keys()
     cards = html_files(site)["index.html"].select(".card")
     assert len(cards) == 3
-    assert cards[1].select_one(".counts").get_text() == "3 claims judged: 2 hold, 1 do not"
+    counts = cards[1].select_one(".counts")
+    assert counts.get_text("|", strip=True).split("|") == [
+        *("claims:", "2 hold", ",", "1 do not hold", ",", "1 no power"),
+        *("on a stand-in:", "1 hold", "about this library:", "1 do not hold"),
+    ]
+    # Every claim is counted once, and only evidence about the paper has a colour.
+    assert sum(map(int, re.findall(r"\d+", counts.get_text()))) == len(judged)
+    assert [span["class"] for span in counts.select("span")[:2]] == [["good"], ["bad"]]
+    assert not any(span["class"] != [""] and span["class"] for span in counts.select("span")[2:])
     assert cards[0].select_one(".counts") is None
 
 
@@ -285,7 +312,7 @@ def test_the_index_opens_with_what_the_messages_came_to(soups, tmp_path):
     with (FIGURES / "messages.csv").open(encoding="utf-8") as file:
         committed = list(csv.DictReader(file))
     assert [row.a.get_text() for row in rows] == [row["status"] for row in committed]
-    assert [row.a["href"] for row in rows] == [f"../ledger.html#message-{i}" for i in range(1, 13)]
+    assert [row.a["href"] for row in rows] == [f"../ledger.html#message-{i}" for i in range(1, 14)]
     path = notebook(tmp_path / "01_toy.ipynb", TITLE)
     bare = html_files(compose([path], tmp_path / "claims", "cpu"))["index.html"]
     assert bare.select_one(".messages") is None  # no report was made
@@ -380,7 +407,11 @@ def test_pages_in_a_browser(site, tmp_path):
                     ".filter((m) => !m.closest('details') && !m.getBoundingClientRect().height)"
                 )
                 assert tab.evaluate(f"{flat}.length") == 0, name
-            if name != "index.html":
+            if name == "index.html":  # its first screen has every message
+                tab.visit(tmp_path / name, 1280, 900)
+                end = "document.querySelector('.messages').getBoundingClientRect().bottom"
+                assert tab.evaluate(end) <= 900
+            else:
                 opened = "document.querySelectorAll('details.code[open]').length"
                 assert tab.evaluate(opened) == 0
                 tab.evaluate("document.getElementById('code').click()")

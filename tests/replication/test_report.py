@@ -32,12 +32,6 @@ def ledger() -> pd.DataFrame:
     return collect("cpu")
 
 
-def test_what_is_no_verdict_is_refused():
-    assert scoreboard.kind("no power") == "no power"
-    with pytest.raises(ValueError, match="verdict: 'fine' is none"):
-        scoreboard.kind("fine")
-
-
 def test_a_readme_without_its_markers_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(scoreboard, "project_root", lambda: tmp_path)
     (tmp_path / "README.md").write_text("a\n<!-- results: by x -->\nold\n")
@@ -46,14 +40,10 @@ def test_a_readme_without_its_markers_is_left_alone(tmp_path, monkeypatch):
     assert (tmp_path / "README.md").read_text().endswith("old\n")
 
 
-def test_counts_and_their_sentence():
-    rows = ledger()
-    table = scoreboard.counts(rows)
-    assert table.to_numpy().sum() == len(rows)
-    assert table.loc["paper"].drop("not run").sum() == 6  # two of notebook 3, four of notebook 7
-    assert scoreboard.summary(rows).loc["stand-in"].sum() == 4
-    sentence = scoreboard.counted(rows)
+def test_claims_are_counted_by_kind_and_setting():
+    sentence = scoreboard.counted(ledger())  # two of notebook 3, four of notebook 7
     assert "2 at the paper's setting, 0 reduced, 4 on stand-ins;" in sentence
+    assert "claims about this library" not in scoreboard.counted(scoreboard.apart(ledger())[0])
 
 
 def test_messages_are_tallied_best_first():
@@ -116,16 +106,21 @@ def test_the_ledgers_files():
     ledger_page.write("cpu")
     folder = figures_dir("cpu")
     page = BeautifulSoup((folder / "ledger.html").read_text(), "html.parser")
-    assert len(page.select("#ledger tbody tr")) == len(rows)
-    assert len(page.select("#messages + table tbody tr")) == 12
+    own = rows["kind"] == "own"
+    assert len(page.select("#ledger tbody tr")) == (~own).sum()
+    assert len(page.select("#messages + table tbody tr")) == 13
+    library = BeautifulSoup((folder / "library.html").read_text(), "html.parser")
+    assert len(library.select("#ledger tbody tr")) == own.sum() > 0
+    assert not library.select("#messages, #figures")
     # Nothing beside it, no network: no script, style or picture from elsewhere.
     assert not page.select("script[src], link[rel=stylesheet], img")
     for link in page.select("a[href]:not([href^='#'])"):  # as seen from where it is committed
         assert (ROOT / "figures" / "cpu" / link["href"].partition("#")[0]).exists(), link
     assert "one: 0.5 [0.4, 0.6]" in page.select_one('[id="claim-fig4.second-term-at-target"]').text
     machine = json.loads((folder / "claims.json").read_text())
-    assert len(machine["claims"]) == len(rows)
-    assert [m["id"] for m in machine["messages"]] == list(range(1, 13))
+    assert len(machine["claims"]) == (~own).sum()
+    assert len(json.loads((folder / "library.json").read_text())["claims"]) == own.sum()
+    assert [m["id"] for m in machine["messages"]] == list(range(1, 14))
     judged = {c["id"]: c for c in machine["claims"]}["fig8.test-alike@digits"]
     assert judged["evidence"] == "figures/cpu/claims/07_out_of_distribution.json"
     assert (judged["setting"], judged["verdict"]) == ("stand-in", "does not hold")
@@ -185,7 +180,7 @@ def test_the_readme_shows_the_messages_and_table_2(tmp_path, monkeypatch):
     (tmp_path / "README.md").write_text(f"a\n{blocks}<!-- /results -->\nb\n")
     report.write_readme()
     text = (tmp_path / "README.md").read_text()
-    assert text.startswith("a\n<!-- messages: by x -->\nOf 12 messages: 1 not reproduced, 11 ")
+    assert text.startswith("a\n<!-- messages: by x -->\nOf 13 messages: 1 not reproduced, 12 ")
     assert "<!-- results: by x -->\nThe ledger has " in text
     assert text.endswith("<!-- /results -->\nb\n")
     assert "\nold\n" not in text
