@@ -131,7 +131,7 @@ check: $(STAMP) ## nbval: run the committed notebooks and compare them and their
 bench: $(STAMP) ## speed of the engines against plain loops, measured in one run
 	$(PY) -m tools.bench
 
-gpu-check: $(STAMP) ## two minutes on a CUDA machine: can the GPU profile be believed, and how long is it
+gpu-check: $(STAMP) ## on a CUDA machine: can the GPU profile be believed, and how long is it
 	$(PY) -m remi_lib.experiments.gpu_check
 
 gpu-hours: $(STAMP) ## the table of GPU-hours in docs/gpu.md, from params/gpu32 and params/gpu

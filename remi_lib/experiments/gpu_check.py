@@ -1,4 +1,4 @@
-"""`make gpu-check`: two minutes on a CUDA machine that say whether the GPU profile can be believed.
+"""`make gpu-check`: whether the GPU profile can be believed, checked where it is to run.
 
 Each check compares what only a GPU does (graphs, bfloat16, NCCL, its own resize) with what a CPU
 is tested to do, and each rate is measured beside the plain loop's in the same run.  Written to

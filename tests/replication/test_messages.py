@@ -153,6 +153,31 @@ def judge(notebook: str, values: dict[str, float]) -> None:
     book.save()
 
 
+@pytest.mark.parametrize("message", messages(), ids=lambda row: row.name)
+def test_every_message_stands_and_falls_with_each_of_its_claims(message):
+    """Numbers on the good side of every threshold, then one on the other side, or across it."""
+    found = registry()
+    good = {key: found[key].verdict(beside(key, -1)) for key in message.decided_by}
+
+    def status(verdicts: dict[str, str]) -> Status:
+        return decide(message, ledger(*((k, "paper", v) for k, v in verdicts.items())))[1].status
+
+    assert status(good) is Status.REPRODUCED
+    for key in message.decided_by:
+        bad, unclear = (found[key].verdict(beside(key, side)) for side in (1, 0))
+        assert status(good | {key: bad}) is Status.NOT_REPRODUCED, key
+        assert status(good | {key: unclear}) is Status.NO_POWER, key
+
+
+def beside(key: str, side: int) -> Evidence:
+    """Evidence for a claim: -1 on the good side of a threshold, 1 beyond it, 0 across it."""
+    low, high = registry()[key].holds_if
+    threshold, outward = (low, -1) if high is None else (high, 1)
+    width = 1e-3 if side else 1e-4
+    value = threshold + outward * side * 2 * width
+    return Evidence(registry()[key].estimand, value, value - width, value + width, 10)
+
+
 def test_flipping_a_number_flips_claim_and_message():
     """Message 1 in the real files: MINE's drift of -2.5 nats, and then one of -0.1."""
     judge("01_drift", {"fig1.mine-drifts": -2.5})
