@@ -26,6 +26,7 @@ from remi_lib.experiments import (
     benchmark,
     control_figures,
     gaussian_staircase,
+    lambda_sweep,
     out_of_distribution,
     small_images,
     small_outputs,
@@ -227,8 +228,13 @@ def publish_images() -> None:
         return
     rows = cells.merged(former("table2_runs"), fresh, small_images.KEYS)
     publish("table2_runs", PROFILE, rows.sort_values(small_images.KEYS))
-    gains = benchmark.penalty_gains(rows[rows["tau"].isna()])  # clipped as in the paper
+    gains = benchmark.penalty_gains(small_images.reported(rows))
     publish("table2_gains", PROFILE, gains.reset_index())
+    swept = small_images.swept(rows)
+    if swept["seed"].nunique() > 1:
+        fig6 = lambda_sweep.lambda_table(swept)
+        truth = lambda_sweep.entropies([small_images.DATASET])
+        publish("fig6", PROFILE, fig6, lambda_sweep.trade_off(fig6, truth))
     for ledger in (small_images.judge(rows, PROFILE), small_images.judge_sweep(rows, PROFILE)):
         if ledger.entries:
             ledger.save(complete=False)

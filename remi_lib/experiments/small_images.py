@@ -185,12 +185,16 @@ def judge_sweep(rows: pd.DataFrame, profile: str) -> Ledger:
     return ledger
 
 
-def _judge_lambdas(ledger: Ledger, rows: pd.DataFrame) -> None:
-    """Judge Fig 6 from the seeds at which every regularised loss ran at every lambda."""
+def swept(rows: pd.DataFrame) -> pd.DataFrame:
+    """Fig 6's runs: CLB at the seeds at which every regularised loss ran at every lambda."""
     rows = rows[rows["tau"].isna() & (rows["benchmark"] == "clb") & rows["loss"].isin(TWINS)]
-    cells_of = rows.assign(loss=rows["loss"] + rows["weight"].map(" {:g}".format))
+    each = rows.assign(loss=rows["loss"] + rows["weight"].map(" {:g}".format))
     every = [f"{loss} {weight:g}" for loss in TWINS for weight in PAPER_WEIGHTS]
-    complete = complete_seeds(cells_of, every)
-    if len(complete) > 1:
-        own = benchmark.prepared(rows[rows["seed"].isin(complete)])
-        lambda_sweep.judge_trade_off(ledger, DATASET, own)
+    return rows[rows["seed"].isin(complete_seeds(each, every))]
+
+
+def _judge_lambdas(ledger: Ledger, rows: pd.DataFrame) -> None:
+    """Judge Fig 6 where there are two seeds of it."""
+    own = swept(rows)
+    if own["seed"].nunique() > 1:
+        lambda_sweep.judge_trade_off(ledger, DATASET, benchmark.prepared(own))

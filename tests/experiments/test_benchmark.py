@@ -304,6 +304,21 @@ def test_styled_table2_shows_ours_theory_and_paper():
     assert set(without["MI (nats)", "theory", "original"]) == {""}
 
 
+def test_the_papers_accuracy_is_compared_with_the_one_that_the_authors_take(monkeypatch):
+    """Batch norm in training mode; on the paper's own data set alone."""
+    digits = load_images("digits")
+    monkeypatch.setattr(benchmark, "load_images", lambda name: digits)
+    runs = image_results.per_run(made_up()).assign(accuracy_batch_norm=0.7)
+    table = benchmark.table2(runs).assign(dataset="cifar10")  # the numbers are of digits
+    own = table.query("quantity == 'accuracy' and benchmark == 'slb'").set_index("loss")
+    assert own["authors_way"].tolist() == pytest.approx([0.7] * len(own))
+    assert own["value"].min() > 0.75
+    frame = benchmark.styled_table2(table, "cifar10", "slb").data
+    assert frame.loc["MINE", ("accuracy", "authors' way", "original")] == "0.700"
+    difference = frame.loc["MINE", ("accuracy", "difference", "original")]
+    assert difference == f"{0.7 - own.loc['mine', 'paper']:+.3f}"
+
+
 def test_theory_is_the_closed_form_where_there_is_one(results):
     """SLB: log K for every bound at its optimum, JS low by 1/e; CLB: InfoNCE below log B."""
     optima = benchmark.theory(image_results.per_run(results))
