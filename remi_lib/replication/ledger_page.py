@@ -152,8 +152,22 @@ def page(ledger: pd.DataFrame, profile: str, title: str = LEDGER) -> str:
             terms=f"{tally(found)} {TERMS}" if whole else "",
             profile=profile,
             figures=figures(profile).to_dict("records") if whole else [],
+            larger=_larger(profile) if whole else [],
         )
     )
+
+
+def _larger(profile: str) -> list[tuple[str, str]]:
+    """Profile and file name of every table and picture that a larger profile has committed."""
+    if profile != EVIDENCE[0]:
+        return []
+    folders = [figures_dir(name) for name in EVIDENCE[1:]]
+    return [
+        (folder.name, path.name)
+        for folder in folders
+        for path in sorted(folder.glob("*.*"))
+        if path.suffix in (".csv", ".png")
+    ]
 
 
 def _parts(row: dict[str, Any]) -> list[str]:

@@ -109,6 +109,12 @@ def test_the_ledgers_files():
     own = rows["kind"] == "own"
     assert len(page.select("#ledger tbody tr")) == (~own).sum()
     assert len(page.select("#messages + table tbody tr")) == 13
+    assert not page.select('a[href^="../overnight/"]')  # no larger profile has left anything here
+    (figures_dir("overnight")).mkdir(parents=True)
+    (figures_dir("overnight") / "fig7.csv").touch()
+    ledger_page.write("cpu")
+    larger = BeautifulSoup((folder / "ledger.html").read_text(), "html.parser")
+    assert [a.text for a in larger.select('a[href^="../overnight/"]')] == ["overnight/fig7.csv"]
     library = BeautifulSoup((folder / "library.html").read_text(), "html.parser")
     assert len(library.select("#ledger tbody tr")) == own.sum() > 0
     assert not library.select("#messages, #figures")
