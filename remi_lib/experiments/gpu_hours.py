@@ -18,7 +18,7 @@ import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
-from remi_lib.experiments import planned
+from remi_lib.experiments import planned, small_images
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.imagenet import table3
 from remi_lib.experiments.imagenet.trees import IMAGENET_IMAGES
@@ -29,9 +29,14 @@ from remi_lib.tasks import ImageTask
 
 PROFILES = ("gpu32", "gpu")
 HEADINGS = ("artifact", "trainings", "images", "steps", "FLOP", "GPU-hours")
-SIDES = {"digits": (1, 8), "mnist": (1, 28), "cifar10": (3, 32), "cifar100": (3, 32)}
-TRAIN_IMAGES = {"digits": 1437, "mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
-CLASSES = {"digits": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
+# Of each data set: channels, side, training images, classes.
+SHAPES = {
+    "digits": (1, 8, 1437, 10),
+    "mnist": (1, 28, 60_000, 10),
+    "cifar10": (3, 32, 50_000, 10),
+    "cifar10_10k": (3, 32, 10_000, 10),
+    "cifar100": (3, 32, 50_000, 100),
+}
 
 
 @dataclass(frozen=True)
@@ -90,14 +95,14 @@ def training_flop(network: Network) -> float:
 
 def network_of(run: Run) -> Network:
     task = run.task
-    channels, side = SIDES[task.dataset]
-    outputs = CLASSES[task.dataset] if task.benchmark == "slb" else task.outputs or 0
+    channels, side, _, classes = SHAPES[task.dataset]
+    outputs = classes if task.benchmark == "slb" else task.outputs or 0
     return Network(task.net, task.size or side, channels, task.width, outputs)
 
 
 def cost_of(run: Run, rates: Rates) -> Cost:
     """One image run, counted in full, also where it will fail and stop early."""
-    steps = run.epochs * (TRAIN_IMAGES[run.task.dataset] // run.member.batch)
+    steps = run.epochs * (SHAPES[run.task.dataset][2] // run.member.batch)
     images = steps * run.member.batch
     flop = images * training_flop(network_of(run))
     seconds = max(flop / getattr(rates, run.task.precision), steps * rates.step)
@@ -121,15 +126,15 @@ def parameters(profile: str, root: Path | None = None) -> dict[str, dict[str, An
 def image_runs(given: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Run]]:
     """The image runs of each artifact; what an earlier artifact has trained is left out."""
     wanted = {**_table2(given["04_benchmark"]), **_lambda_sweep(given["05_lambda_sweep"])}
+    given7 = given["07_out_of_distribution"]
+    names = "dataset batch epochs seeds lr weight"
+    wanted["Fig 8"] = planned.fig8_runs(**_pick(given7, names), **_task(given7))
     seen: set[Run] = set()
     new = {}
     for artifact, runs in wanted.items():
         new[artifact] = [run for run in dict.fromkeys(runs) if run not in seen]
         seen.update(runs)
-    # Notebook 7 needs the networks, which a run does not keep, and trains them itself.
-    given7 = given["07_out_of_distribution"]
-    names = "dataset batch epochs seeds lr weight"
-    return {**new, "Fig 8": planned.fig8_runs(**_pick(given7, names), **_task(given7))}
+    return new
 
 
 def costs(profile: str, rates: Rates = Rates(), root: Path | None = None) -> dict[str, Cost]:
@@ -139,34 +144,44 @@ def costs(profile: str, rates: Rates = Rates(), root: Path | None = None) -> dic
     for artifact, runs in image_runs(given).items():
         found[artifact] = sum((cost_of(run, rates) for run in runs), Cost())
     found["Fig 7"] = _staircase(given["06_gaussian_staircase"], rates)
+    found["Theorems 2 and 6"] = _theorems(given, rates)
     if given["08_imagenet"]["dataset"] == "imagenet":
         found["Fig 9, Table 3"] = _imagenet(given["08_imagenet"], rates)
     return found
 
 
-def table(profile: str, rates: Rates = Rates(), root: Path | None = None) -> pd.DataFrame:
+def table(found: Mapping[str, Cost]) -> pd.DataFrame:
     """:func:`costs` with their sum: artifact, trainings, images, steps, FLOP, hours."""
-    found = costs(profile, rates, root)
-    found["all"] = sum(found.values(), Cost())
     rows = [
-        (name, c.runs, c.images, c.steps, c.flop, c.seconds / 3600) for name, c in found.items()
+        (name, c.runs, c.images, c.steps, c.flop, c.seconds / 3600)
+        for name, c in {**found, "all": sum(found.values(), Cost())}.items()
     ]
     return pd.DataFrame(rows, columns=["artifact", "runs", "images", "steps", "flop", "hours"])
 
 
-def markdown(profile: str, rates: Rates = Rates(), root: Path | None = None) -> str:
+def markdown(found: Mapping[str, Cost]) -> str:
     """The table as Markdown."""
     rows = []
-    for row in table(profile, rates, root).itertuples():
+    for row in table(found).itertuples():
         images = f"{row.images:.2g}" if row.images else "–"
         cells = [f"{row.artifact}", f"{row.runs}", images, f"{row.steps:.2g}", f"{row.flop:.1e}"]
         rows.append([*cells, f"{row.hours:.1f}" if row.hours >= 0.1 else "< 0.1"])
     return markdown_table(HEADINGS, rows)
 
 
+def overnight_images(rates: Rates = Rates()) -> dict[str, Cost]:
+    """The image runs of `make overnight` by benchmark: a small network on 10,000 images."""
+    found = {"SLB": Cost(), "CLB": Cost()}
+    for run in small_images.planned():
+        found[run.task.benchmark.upper()] += cost_of(run, rates)
+    return found
+
+
 def block(root: Path | None = None) -> str:
     """The tables of all profiles, as docs/gpu.md holds them."""
-    return "\n\n".join(f"`PROFILE={name}`\n\n{markdown(name, root=root)}" for name in PROFILES)
+    tables = {f"`PROFILE={name}`": costs(name, root=root) for name in PROFILES}
+    tables["`make overnight`, its image runs"] = overnight_images()
+    return "\n\n".join(f"{title}\n\n{markdown(found)}" for title, found in tables.items())
 
 
 def _table2(given: Mapping[str, Any]) -> dict[str, list[Run]]:
@@ -216,6 +231,12 @@ def _one_hot(given: Mapping[str, Mapping[str, Any]], rates: Rates) -> Cost:
     steps = [given[name]["steps"] for name in ("01_drift", "02_explosion", "03_target_constant")]
     total = sum(steps) + given["02_explosion"]["steps"]
     return Cost(4, 0, total, 0, total * rates.step)
+
+
+def _theorems(given: Mapping[str, Mapping[str, Any]], rates: Rates) -> Cost:
+    """Notebook 9's network on fixed samples and notebook 13's one-hot runs, an ensemble each."""
+    steps = given["09_theorems"]["steps"] + given["13_samples_and_averages"]["steps"]
+    return Cost(2, 0, steps, 0, steps * rates.step)
 
 
 def _imagenet(given: Mapping[str, Any], rates: Rates) -> Cost:

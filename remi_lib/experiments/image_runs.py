@@ -10,7 +10,7 @@ company.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,15 +71,25 @@ class Run:
         return {k: task[k] for k in tasks} | {k: member[k] for k in keys}
 
 
-def execute(runs: Sequence[Run], device: str = "auto", label: str | None = None) -> list[Tables]:
-    """Train and evaluate runs of one company; their tables in the order given."""
+Look = Callable[[ImageCritic, ImageSet], None]
+
+
+def execute(
+    runs: Sequence[Run], device: str = "auto", label: str | None = None, look: Look | None = None
+) -> list[Tables]:
+    """Train and evaluate runs of one company; their tables in the order given.
+
+    ``look`` sees the trained critic and its data before the evaluation.
+    """
     if len({run.company for run in runs}) != 1:
         raise ValueError("runs: only runs that differ in nothing but their loss train together")
     with current(resolve_device(device)), tensor_float(runs[0].task.precision == "tf32"):
-        return _execute(runs, device, label)
+        return _execute(runs, device, label, look)
 
 
-def _execute(runs: Sequence[Run], device: str, label: str | None) -> list[Tables]:
+def _execute(
+    runs: Sequence[Run], device: str, label: str | None, look: Look | None
+) -> list[Tables]:
     task, epochs = runs[0].task, runs[0].epochs
     members = [run.member for run in runs]
     data = task.data(resolve_device(device))
@@ -89,6 +99,8 @@ def _execute(runs: Sequence[Run], device: str, label: str | None) -> list[Tables
     history, critic = train(task, members, epochs * per_epoch, runs[0].lr, "adam", **options)
     seconds = time.perf_counter() - started
     assert isinstance(critic, ImageCritic)
+    if look:
+        look(critic.eval(), data)
     found = evaluate(task, critic, data, members)
     lost = history.divergence()
     by_member = dict(list(history.terms.groupby("member")))
@@ -258,3 +270,11 @@ def finish(runs: Sequence[Run], device: str = "auto", label: str | None = None) 
                 write_tables(folder_of(run), tables, run.config)
                 found[run] = tables
     return [found[run] or {} for run in runs]
+
+
+def file(runs: Sequence[Run], results: Sequence[Tables]) -> None:
+    """Keep results that :func:`execute` gave, so that a sweep need not train these runs."""
+    with locked(*(folder_of(run) for run in runs)):
+        for run, tables in zip(runs, results, strict=True):
+            if not is_done(run):
+                write_tables(folder_of(run), tables, run.config)

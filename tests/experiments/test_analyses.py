@@ -13,6 +13,7 @@ from remi_lib.experiments import (
     findings,
     image_outputs,
     image_results,
+    image_runs,
     lambda_sweep,
     out_of_distribution,
     sweep,
@@ -22,7 +23,7 @@ from remi_lib.experiments.verdicts import out_of_distribution as outputs_verdict
 from remi_lib.images import load_images
 from remi_lib.paths import figures_dir
 from remi_lib.replication.claims import Ledger
-from remi_lib.tasks import ImageTask
+from remi_lib.tasks import ImageTask, Member
 
 OPTIONS = dict(dataset="digits", batch=10, seeds=2, width=16, epochs={"clb": 1})
 
@@ -248,6 +249,38 @@ def test_critic_outputs_are_log_ratios():
         assert abs(np.log(np.exp(t).mean())) < 0.5
     again = image_outputs.critic_outputs(task, ["remine", "renwj"], ["inverted"], **options)
     pd.testing.assert_frame_equal(table, again)
+
+
+def test_a_network_of_fig8_is_the_one_that_table2_asks_for():
+    """Table 2 finds its run done, with what a training of its own would have filed."""
+    task = ImageTask(net="resnet8")
+    options = dict(seeds=1, batch=100, epochs=1, weight=0.1, device="cpu")
+    image_outputs.critic_outputs(task, ["remine"], ["inverted"], **options)
+    (run,) = image_results.runs_of(
+        ["remine"],
+        dataset="digits",
+        batch=100,
+        epochs={"slb": 1},
+        seeds=1,
+        weight=0.1,
+        net="resnet8",
+    )
+    assert image_runs.is_done(run)
+    filed = image_runs.load([run])
+    own = image_runs.results_of([run], image_runs.execute([run], "cpu"))
+    for table in ("summary", "epochs", "batches"):
+        pair = (
+            getattr(found, table).drop(columns="seconds", errors="ignore") for found in (filed, own)
+        )
+        pd.testing.assert_frame_equal(*pair, check_dtype=False)
+
+
+def test_a_stacked_network_of_fig8_leaves_table2_alone():
+    task = ImageTask(width=32)
+    options = dict(seeds=1, batch=100, epochs=1, weight=0.1, device="cpu")
+    image_outputs.critic_outputs(task, ["remine", "renwj"], ["inverted"], **options)
+    member = Member("remine", 0, 100, 0.1)
+    assert not image_runs.is_done(image_runs.Run(task, member, 1))
 
 
 def test_a_missing_artifact_is_said():

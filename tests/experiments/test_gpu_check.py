@@ -11,6 +11,7 @@ import torch
 from remi_lib.experiments import gpu_check, gpu_hours
 from remi_lib.experiments.gpu_check import Check, Rate
 from remi_lib.paths import figures_dir
+from remi_lib.tasks import ImageTask
 from tests.core.test_graphs import StandIn
 
 CPU = torch.device("cpu")
@@ -34,6 +35,21 @@ def test_comparisons_hold_on_a_cpu():
     assert 0 < gpu_check.half_precision(CPU, 64).value < 0.03
     assert gpu_check.resize(CPU, 64).passed
     assert gpu_check.one_process_ddp(CPU, 32).value < 1e-6
+
+
+def test_a_training_in_half_precision_comes_out_alike():
+    assert gpu_check.half_precision_cell(CPU, 8, 30).passed
+
+
+def test_a_half_precision_that_is_wrong_does_not_pass(monkeypatch):
+    honest = ImageTask.outputs_of
+
+    def zeroed(task, critic, images, data):
+        out = honest(task, critic, images, data)
+        return out * (task.precision != "bfloat16")
+
+    monkeypatch.setattr(ImageTask, "outputs_of", zeroed)
+    assert not gpu_check.half_precision_cell(CPU, 8, 30).passed
 
 
 def test_a_difference_that_is_not_a_number_does_not_pass():
