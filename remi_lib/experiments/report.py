@@ -13,7 +13,7 @@ from remi_lib.experiments.image_results import cell_text
 from remi_lib.losses import FAMILIES, title
 from remi_lib.paths import figures_dir
 from remi_lib.replication import ledger_page
-from remi_lib.replication.claims import SETTINGS, collect
+from remi_lib.replication.claims import NOT_RUN, SETTINGS, collect, measured, worded
 from remi_lib.replication.messages import Status
 from remi_lib.replication.scoreboard import (
     GREY,
@@ -90,13 +90,38 @@ def table2_markdown(table: pd.DataFrame) -> str:
     return f"{said}\n\n{markdown_table(headings, rows)}"
 
 
+# What the runs show that no message of the paper says, or says in passing.
+BESIDE = (
+    "control.drift.exact-gradient",
+    "control.drift.product-noise",
+    "control.variance.second-term",
+    "dv.above-nwj",
+    "table2.seed-spread",
+    "table2.clb.order",
+    "published.intervals-apart",
+)
+
+
+def beside_markdown(ledger: pd.DataFrame) -> str:
+    """:data:`BESIDE` in Markdown: what was asked, of what data, what came out."""
+    judged = ledger[ledger["verdict"] != NOT_RUN]
+    base = judged["id"].str.partition("@")[0]
+    rows = [
+        (row["statement"], row["dataset"], row["statistic"], measured(row), worded(row))
+        for claim in BESIDE
+        for row in judged[base == claim].to_dict("records")
+    ]
+    return markdown_table(["statement", "data", "statistic", "measured", "verdict"], rows)
+
+
 def write_readme(profile: str = "cpu") -> None:
-    """Fill the README's blocks of messages and results from the ledger and Table 2."""
+    """Fill the blocks of README and docs/results.md from the ledger and Table 2."""
     ledger = collect(profile)
     messages = messages_markdown(ledger, f"figures/{profile}/ledger.md")
     write_block("messages", messages)
     table = pd.read_csv(figures_dir(profile) / "table2.csv")
     write_block("results", f"{counted(ledger)}\n\n{table2_markdown(table)}")
+    write_block("beside", beside_markdown(ledger))
 
 
 if __name__ == "__main__":

@@ -138,9 +138,16 @@ def judge(rows: pd.DataFrame, profile: str) -> Ledger:
         (slb, (CROSS_ENTROPY, *AHEAD), benchmark.judge_beats_ce),
         (clb, (*FAILING, *RESCUED), benchmark.judge_failures),
         (clb, LOSSES, benchmark.judge_competitive),
+        (_at_complete_seeds(slb, clb), LOSSES, benchmark.judge_spread),
     ):
         _judge_complete(ledger, own, losses, judged)
     return ledger
+
+
+def _at_complete_seeds(*benchmarks: pd.DataFrame) -> pd.DataFrame:
+    """The runs of several benchmarks at the seeds at which each has all losses."""
+    seeds = set.intersection(*(complete_seeds(own, LOSSES) for own in benchmarks))
+    return pd.concat([own[own["seed"].isin(seeds)] for own in benchmarks])
 
 
 def _judge_complete(

@@ -185,7 +185,8 @@ def markdown(ledger: pd.DataFrame) -> str:
     for message in messages():
         own = ledger[ledger["message"] == message.id]
         lines += [f'<a id="message-{message.id}"></a>', f"## {message.id} · {message.name}", ""]
-        lines += [f"{message.message} ({message.source}.) Reproduced if: {message.rule}.", ""]
+        lines += [f"{message.message} Reproduced if: {message.rule}.", ""]
+        lines += [f"The paper, {message.source}: {message.quote}", ""]
         lines += _by_setting(own, message.id, tuple(message.decided_by))
     lines += ["## Checks of the paper's text", "", *_rows(ledger[ledger["message"].isna()], ())]
     return "\n".join([*lines, f"[{LIBRARY}](library.md) are counted apart.", ""])

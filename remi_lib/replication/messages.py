@@ -63,7 +63,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Message:
-    """One message: the paper's sentence in short, its place, what decides and what limits it.
+    """One message: the paper's sentence in short, its words and place, what decides and limits it.
 
     ``decided_by``: by deciding claim the part of the message that it decides.
     """
@@ -71,6 +71,7 @@ class Message:
     id: int
     name: str
     message: str
+    quote: str
     source: str
     decided_by: dict[str, str]
     limits: tuple[Limit, ...]
@@ -193,6 +194,7 @@ def table(ledger: pd.DataFrame, rows: Sequence[Message] | None = None) -> pd.Dat
             "id": message.id,
             "name": message.name,
             "message": message.message,
+            "quote": message.quote,
             "source": message.source,
             "status": str(finding.status),
             "condition": finding.condition,

@@ -127,7 +127,7 @@ def figures(profile: str) -> pd.DataFrame:
     """Every published table and picture with the notebook cell that wrote it.
 
     Columns ``artifact`` (file name), ``notebook``, ``cell``.  Read from the notebooks' sources:
-    the first argument of ``publish``, in which ``{...}`` stands for anything.
+    the first argument of ``publish`` (or ``publish_...``), in which ``{...}`` stands for anything.
     """
     folder = figures_dir(profile)
     names = sorted(p.name for p in folder.glob("*.*") if p.suffix in (".csv", ".png"))
@@ -144,7 +144,7 @@ def _published() -> Iterator[tuple[re.Pattern, str, str]]:
     for path in sorted((project_root() / "notebooks").glob("*.ipynb")):
         for cell in _cells(path.stem):
             source = "".join(cell["source"]) if cell["cell_type"] == "code" else ""
-            for name in re.findall(r"""\bpublish\(\s*f?["']([^"']+)["']""", source):
+            for name in re.findall(r"""\bpublish\w*\(\s*f?["']([^"']+)["']""", source):
                 parts = [re.escape(part) for part in re.split(r"\{[^}]*\}", name)]
                 found.append((len(parts), re.compile(".+".join(parts)), path.stem, cell["id"]))
     for _, pattern, notebook, cell_id in sorted(found, key=lambda f: f[0]):

@@ -86,7 +86,7 @@ def test_table_and_its_print():
 
 def verdicts(results: Results) -> dict[str, str]:
     ledger = Ledger("08_imagenet", "cpu", ["textures"])
-    judge(ledger, table3.per_run(results), 60)
+    judge(ledger, table3.per_run(results), 60, 60_000)
     ledger.save()  # raises if a claim that is due was left out
     return {key.split("@")[0]: entry["verdict"] for key, entry in ledger.entries.items()}
 
@@ -107,7 +107,7 @@ def test_a_late_explosion_is_not_one_within_a_few_steps():
 def test_claims_of_imagenet_are_not_judged_on_textures():
     ledger = Ledger("08_imagenet", "cpu", ["textures"])
     assert all(claim.endswith("@textures") for claim in ledger.due())
-    judge(ledger, table3.per_run(made_up()), 60)
+    judge(ledger, table3.per_run(made_up()), 60, 60_000)
     assert set(ledger.entries) == set(ledger.due())
     ledger.save()
     stored = json.loads((figures_dir("cpu") / "claims" / "08_imagenet.json").read_text())
@@ -116,7 +116,7 @@ def test_claims_of_imagenet_are_not_judged_on_textures():
 
 def test_a_tree_of_ones_own_makes_no_claim():
     ledger = Ledger("08_imagenet", "cpu", [])
-    judge(ledger, table3.per_run(made_up()), 60)
+    judge(ledger, table3.per_run(made_up()), 60, 60_000)
     assert ledger.table().empty
     ledger.save()
     assert ledger.verdicts() == ""

@@ -19,7 +19,8 @@ from remi_lib.replication.messages import (
 )
 
 PARTS = {"a": "it moves", "b": "it rests"}
-MESSAGE = Message(1, "m", "both", "Fig 1", PARTS, (Limit("c", "holds", "only on Sundays"),))
+LIMIT = Limit("c", "holds", "only on Sundays")
+MESSAGE = Message(1, "m", "both", '"both"', "Fig 1", PARTS, (LIMIT,))
 
 
 def ledger(*rows: tuple[str, str, str]) -> pd.DataFrame:

@@ -419,3 +419,33 @@ def test_pages_in_a_browser(site, tmp_path):
                 tab.evaluate("document.getElementById('code').click()")
                 assert tab.evaluate(opened) > 1
                 assert tab.evaluate(overflow) <= 0, f"{name} with its code"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_the_ledger_sorts_and_filters_in_a_browser():
+    """As a reader would: a message's link, a word, a click on a heading; on a phone, too."""
+    claims = json.loads((FIGURES / "claims.json").read_text(encoding="utf-8"))["claims"]
+    seen = "[...document.querySelectorAll('#ledger tbody tr')].filter((r) => !r.hidden)"
+    with browser() as tab:
+        for width in (1280, 390):
+            visit = tab.visit(FIGURES / "ledger.html", width)
+            assert visit.errors == visit.failed == []
+            assert tab.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+            assert tab.evaluate(f"{seen}.length") == len(claims)
+            tab.evaluate("document.querySelector('#message-2 a').click()")
+            own = [c["id"] for c in claims if c["message"] == 2]
+            assert sorted(tab.evaluate(f"{seen}.map((r) => r.id)")) == sorted(
+                f"claim-{name}" for name in own
+            )
+        typed = "form.text.value = 'OVERFLOW'; form.dispatchEvent(new Event('input'))"
+        tab.evaluate(f"form.reset(); {typed}")
+        found = tab.evaluate(f"{seen}.map((r) => r.id)")
+        assert "claim-fig3.nwj-overflows" in found
+        assert len(found) < len(claims)
+        tab.evaluate("form.reset(); form.dispatchEvent(new Event('input'))")
+        verdicts = "[...document.querySelectorAll('#ledger tbody td:last-child')]"
+        heading = "document.querySelectorAll('#ledger th button')[7].click()"
+        for order in (sorted, lambda words: sorted(words, reverse=True)):
+            tab.evaluate(heading)
+            shown = tab.evaluate(f"{verdicts}.map((c) => c.textContent.split(' (')[0])")
+            assert shown == order(shown)

@@ -182,8 +182,11 @@ def test_the_readme_shows_the_messages_and_table_2(tmp_path, monkeypatch):
     monkeypatch.setattr(scoreboard, "project_root", lambda: tmp_path)
     rows = ledger()
     table2().to_csv(figures_dir("cpu") / "table2.csv", index=False)
-    blocks = "<!-- messages: by x -->\nold\n<!-- /messages -->\n<!-- results: by x -->\nold\n"
-    (tmp_path / "README.md").write_text(f"a\n{blocks}<!-- /results -->\nb\n")
+    blocks = "".join(
+        f"<!-- {name}: by x -->\nold\n<!-- /{name} -->\n"
+        for name in ("messages", "beside", "results")
+    )
+    (tmp_path / "README.md").write_text(f"a\n{blocks}b\n")
     report.write_readme()
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("a\n<!-- messages: by x -->\nOf 13 messages: 1 not reproduced, 12 ")
@@ -200,3 +203,10 @@ def test_the_readme_shows_the_messages_and_table_2(tmp_path, monkeypatch):
         f"| MINE | 0.000 ± 0.100 | 0.250 | 0.750 | {mine}.000 ± 0.100 | {mine}.250 | {mine}.750 |"
     ) in lines
     assert f"| NWJ | frozen | 3.250 | 3.750 | {nwj}.000 ± 0.100 |" in text
+
+
+def test_what_stands_beside_the_messages_is_a_claim_and_is_shown():
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    block = text.partition("<!-- beside")[2].partition("<!-- /beside")[0]
+    for claim in report.BESIDE:
+        assert registry()[claim].statement in block

@@ -24,7 +24,7 @@ from remi_lib.experiments.verdicts.common import (
 from remi_lib.images import load_images
 from remi_lib.losses import FAMILIES, LOSSES
 from remi_lib.replication.claims import Ledger
-from remi_lib.replication.evidence import Evidence, exact, with_test_images
+from remi_lib.replication.evidence import exact, with_test_images
 
 
 def prepared(runs: pd.DataFrame) -> pd.DataFrame:
@@ -49,7 +49,7 @@ def judge(ledger: Ledger, runs: pd.DataFrame, rejs: pd.DataFrame) -> None:
         judge_beats_ce(ledger, name, slb)
         judge_failures(ledger, name, clb)
         judge_competitive(ledger, name, clb)
-        say("table2.seed-spread", *_spread(slb, clb))
+        judge_spread(ledger, name, own)
         zero = rejs[(rejs["dataset"] == name) & (rejs["benchmark"] == "slb")]
         at_zero = zero[zero["target"] == 0].set_index("seed")["mi"]
         js = slb[slb["loss"] == "js"].set_index("seed")["error"]
@@ -119,12 +119,15 @@ def judge_competitive(ledger: Ledger, dataset: str, clb: pd.DataFrame) -> None:
     sayer(ledger, dataset)("table2.clb.competitive", evidence, columns_of(ahead))
 
 
-def _spread(slb: pd.DataFrame, clb: pd.DataFrame) -> tuple[list[float], dict[str, Evidence]]:
-    """log(SD of the original's MI / of the regularised loss's) over seeds, per trained family."""
+def judge_spread(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
+    """Judge from runs of both benchmarks whether the penalty makes the MI scatter less over seeds.
+
+    A sample per benchmark and family that trains: log(SD of the original / of the regularised).
+    """
     ratios = {}
-    for runs in (slb, clb):
-        sd = runs.groupby("loss")["mi"].std()
-        for family in trained(runs, FAMILIES):
-            key = f"{runs['benchmark'].iloc[0]} {family}"
-            ratios[key] = float(np.log(sd[family] / sd["re" + family]))
-    return list(ratios.values()), {key: exact(ratio) for key, ratio in ratios.items()}
+    for benchmark, own in runs.groupby("benchmark", sort=False):
+        sd = own.groupby("loss")["mi"].std()
+        for family in trained(own, FAMILIES):
+            ratios[f"{benchmark} {family}"] = float(np.log(sd[family] / sd["re" + family]))
+    parts = {key: exact(ratio) for key, ratio in ratios.items()}
+    sayer(ledger, dataset)("table2.seed-spread", list(ratios.values()), parts)

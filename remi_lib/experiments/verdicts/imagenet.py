@@ -5,14 +5,18 @@ from __future__ import annotations
 import pandas as pd
 
 from remi_lib.experiments.image_results import failed
-from remi_lib.experiments.verdicts.common import columns_of, sayer
+from remi_lib.experiments.verdicts.common import sayer
 from remi_lib.replication.claims import Ledger
+from remi_lib.replication.evidence import with_test_images
 
 PAIRS = (("slb", "mine"), ("slb", "nwj"), ("clb", "mine"))  # NWJ explodes in CLB
 
 
-def judge(ledger: Ledger, runs: pd.DataFrame, classes: int) -> None:
-    """Judge every claim of notebook 8 that is due, from ``table3.per_run`` alone."""
+def judge(ledger: Ledger, runs: pd.DataFrame, classes: int, images: int) -> None:
+    """Judge every claim of notebook 8 that is due, from ``table3.per_run`` alone.
+
+    ``images``: how many pictures an accuracy is counted on.
+    """
     runs = runs.assign(
         failed=failed(runs),
         # A network of NaNs calls every picture the first class.
@@ -25,7 +29,8 @@ def judge(ledger: Ledger, runs: pd.DataFrame, classes: int) -> None:
         say = sayer(ledger, dataset)
         say("fig9.clb.nwj-explodes", nwj.dropna())
         say("fig9.clb.renwj-trains", renwj.dropna())
-        gain = pd.DataFrame(
-            {f"{b} {f}": wide["guess", b, "re" + f] - wide["guess", b, f] for b, f in PAIRS}
-        ).astype(float)
-        say("table3.accuracy", gain.mean(axis=1), columns_of(gain))
+        pairs = {f"{b} {f}": (wide["guess", b, "re" + f], wide["guess", b, f]) for b, f in PAIRS}
+        gain = pd.DataFrame({key: ours - bare for key, (ours, bare) in pairs.items()})
+        parts = {key: with_test_images(gain[key], pair, images) for key, pair in pairs.items()}
+        every = list(zip(*pairs.values(), strict=True))
+        say("table3.accuracy", with_test_images(gain.mean(axis=1), every, images), parts)
