@@ -41,6 +41,7 @@ from remi_lib.images import load_images
 from remi_lib.intervals import Estimate, difference, interval
 from remi_lib.losses import Loss, families_of, make_loss, split_name, title
 from remi_lib.optimum import optimum
+from remi_lib.replication.claims import DATASETS
 
 
 def theory(runs: pd.DataFrame, nonnegative: bool = True) -> pd.Series:
@@ -124,7 +125,7 @@ def printed_gains(gains: pd.DataFrame) -> pd.DataFrame:
         printed[heading] = [
             "original failed" if np.isnan(own[0]) else str(Estimate(*own)) for own in numbers
         ]
-    return pd.DataFrame(printed, gains.index)
+    return pd.DataFrame(printed, gains.index).rename(index=DATASETS, level="dataset")
 
 
 def table2(runs: pd.DataFrame, optima: pd.Series | None = None) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from remi_lib.experiments.published import FAILING
 from remi_lib.images import load_images
 from remi_lib.intervals import Estimate, interval
 from remi_lib.losses import FAMILIES, split_name, title
+from remi_lib.replication.claims import DATASETS
 
 TWINS = tuple("re" + family for family in FAMILIES)
 
@@ -175,7 +176,8 @@ def trade_off(table: pd.DataFrame, truth: Mapping[str, float]) -> Figure:
             ax.scatter(line["mi"], line["accuracy"], area, color=hue, label=title(str(loss)))
         reference_x(ax, truth[name])
         ax.text(truth[name], ax.get_ylim()[0], " H(Y)", va="bottom", fontsize="small")
-        ax.set(xlabel="MI of the training batches (nats)", ylabel="test accuracy", title=name)
+        ax.set(xlabel="MI of the training batches (nats)", ylabel="test accuracy")
+        ax.set_title(DATASETS.get(str(name), str(name)))
     handles, labels = axes[0].get_legend_handles_labels()
     for weight, size in sizes.items():
         handles.append(axes[0].scatter([], [], size, color="0.5"))

@@ -430,7 +430,7 @@ def test_trade_off_goes_through_lambda_in_order():
     assert up.get_segments()[0].tolist() == pytest.approx(np.array([[2.0, 0.6], [2.0, 0.9]]))
     assert dots.get_sizes().tolist() == [15, 35, 65]
     assert legend(figure) == ["ReMINE", "λ = 0.01", "λ = 0.1", "λ = 1"]
-    assert ax.get_title() == "digits"
+    assert ax.get_title() == "digits (stand-in for CIFAR-10)"
 
 
 def test_galleries_line_images_up():
