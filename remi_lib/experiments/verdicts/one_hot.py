@@ -25,20 +25,25 @@ def dv_above_nwj(terms: pd.DataFrame) -> float:
 
 
 def judge_explosion(
-    ledger: Ledger, mi: pd.DataFrame, probes: pd.DataFrame, diverged: pd.DataFrame
+    ledger: Ledger,
+    mi: pd.DataFrame,
+    probes: pd.DataFrame,
+    diverged: pd.DataFrame,
+    overflow: pd.Series,
 ) -> None:
     """Judge the claims of notebook 2.
 
     ``mi``: the batch estimates of the last window.  ``probes``: the critics' exact readings over
     training.  ``diverged``: the step at which each member's numbers stopped being finite, if they
-    did.  All with ``name`` (the loss as printed) and ``seed``.
+    did.  All with ``name`` (the loss as printed) and ``seed``.  ``overflow``: whether NWJ's numbers
+    did at further seeds.
     """
     by = ["name", "seed"]
     scatter = mi.groupby(by)["mi"].std().fillna(np.inf)  # diverged: more than any number
     last = probes[probes["step"] == probes["step"].max()].set_index(by)
     lost = diverged.set_index(by)["step"].notna()
     ledger.judge("fig3.mine-scatters", scatter["MINE"])
-    ledger.judge("fig3.nwj-overflows", lost["NWJ"])
+    ledger.judge("fig3.nwj-overflows", overflow)
     gone = lost.unstack("name")[list(TWINS)]
     ledger.judge("fig5.finite", seeds_with(gone, all_of_them=False), columns_of(gone))
     alive = last["on_max"] - last["off_min"] > 0.01
