@@ -27,16 +27,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from remi_lib import scores
-from remi_lib.checks import one_of
+from remi_lib._pair_tables import PairTable, marked, matched
+from remi_lib.checks import one_of, require_all
 from remi_lib.distributed import gather
-from remi_lib.losses import Number, make_loss, needs
+from remi_lib.losses import Number, make_loss, needs, own_source
 from remi_lib.scores import Positives, Scores
 
 Reduction = Literal["mean", "sum", "none"]
@@ -110,6 +111,7 @@ class ScoreLoss(nn.Module):
             raise ValueError(f"temperature: {temperature} is not allowed; must be > 0 and finite")
         one_of("reduction", reduction, REDUCTIONS)
         self.loss = make_loss(loss, weight, target, **options)
+        self._own_bound = own_source(loss) is not None
         self.learn_temperature = learn_temperature
         # A number unless it is learned: a buffer would be rounded by module.bfloat16().
         self._fixed = None if learn_temperature else float(temperature)
@@ -144,22 +146,27 @@ class ScoreLoss(nn.Module):
 
     def _ready(self, embeddings: Tensor) -> Tensor:
         """Embeddings (..., B, d) in float32 or wider, normalised, of every process."""
-        if embeddings.dim() < 2:
+        if embeddings.dim() < 2 or embeddings.shape[-2] == 0:
             raise ValueError(f"embeddings: need (..., B, d), got shape {tuple(embeddings.shape)}")
         embeddings = scores.wide(embeddings)
         if self.normalize_embeddings:
             embeddings = normalize(embeddings, dim=-1)
         return gather(embeddings, -2) if self.gather_distributed else embeddings
 
-    def _evaluate(self, table: Scores, scale: Tensor) -> Tensor:
-        bound = self.loss(table)
+    def _evaluate(self, table: Scores | PairTable, scale: Tensor) -> Tensor:
+        if isinstance(table, PairTable):
+            of_row, count = table.row_mass(), table.counts()
+            # A bound of the user's own may ask for more than a PairTable has.
+            readable = table.full() if self._own_bound else cast("Scores", table)
+        else:
+            readable, of_row = table, table.log_joint.exp().sum(-1)
+            count = (table.log_product > scores.NEG_INF).sum(-1)
+        bound = self.loss(readable)
         with torch.no_grad():
             terms = {name: x.detach() for name, x in bound._asdict().items()}
-            of_row = table.log_joint.exp().sum(-1)
-            candidates = (table.log_product > scores.NEG_INF).sum(-1).clamp(min=1)
             self.last = Last(
                 **terms,
-                log_candidates=(of_row * candidates.log()).sum(-1),
+                log_candidates=(of_row * count.clamp(min=1).log()).sum(-1),
                 joint_mass=of_row.sum(-1),
                 temperature=1 / scale.detach(),
             )
@@ -239,7 +246,9 @@ class ContrastiveLoss(ScoreLoss):
                 joint = joint & product
             if t.shape[-1] == 1:  # the last batch of an epoch may be a single sample
                 t, product = _never_empty(t, product)
-        return self._evaluate(scores.marked_pairs(t, joint, product, self.positives), scale)
+        if self.positives == "alone":
+            return self._evaluate(scores.marked_pairs(t, joint, product, "alone"), scale)
+        return self._evaluate(marked(t, joint, product, self.positives == "anchors"), scale)
 
     def _labels(self, labels: Tensor | None, name: str, embeddings: Tensor) -> Tensor:
         if labels is None:
@@ -247,11 +256,15 @@ class ContrastiveLoss(ScoreLoss):
         labels = labels.to(embeddings.device)
         if self.gather_distributed:
             labels = gather(labels, -1)
-        if labels.shape[-1:] != embeddings.shape[-2:-1] or labels.dim() >= embeddings.dim():
+        own = embeddings.shape[:-1]
+        # As many members as the embeddings have, or the same labels for all of them.
+        if labels.shape[-1:] != own[-1:] or labels.shape not in [own[i:] for i in range(len(own))]:
             raise ValueError(
                 f"{name}: {tuple(labels.shape)} do not fit embeddings {tuple(embeddings.shape)}; "
-                "one for each row, of one-hot labels labels.argmax(-1)"
+                "one for each row, of one-hot or soft labels labels.argmax(-1)"
             )
+        if labels.is_floating_point():  # NaN is not NaN: such a row would have no positive
+            require_all(~labels.isnan(), f"{name}: must not be NaN")
         return labels
 
 
@@ -265,10 +278,13 @@ class TwoViewLoss(ScoreLoss):
     def forward(self, out0: Tensor, out1: Tensor) -> Tensor:
         """The loss of a batch whose i-th rows are views of one sample."""
         first, second = self._ready(out0), self._ready(out1)
-        scale = self._scale(first)
-        root = scale.sqrt()  # each output is on both sides of an inner product
-        table = scores.two_view_pairs(first * root, second * root)
-        return self._evaluate(table, scale)
+        _same_shape("out0, out1", first, second)
+        scale, n = self._scale(first), first.shape[-2]
+        both = torch.cat([first, second], -2)
+        t = _inner_products(both, both, scale)
+        others = ~torch.eye(2 * n, dtype=torch.bool, device=t.device)
+        partner = torch.arange(2 * n, device=t.device).roll(n)
+        return self._evaluate(matched(t, partner, others), scale)
 
 
 class PairLoss(ScoreLoss):
@@ -307,14 +323,20 @@ class PairLoss(ScoreLoss):
         member (...); it gets its gradient.
         """
         first, second = self._ready(image), self._ready(text)
-        if first.shape[-2:] != second.shape[-2:]:
-            raise ValueError(
-                f"image, text: shapes {tuple(image.shape)} and {tuple(text.shape)} do not pair"
-            )
+        _same_shape("image, text", first, second, least=2)
         given = self._scale(first) if logit_scale is None else logit_scale
         scale = torch.as_tensor(given, dtype=first.dtype, device=first.device)
-        make = scores.symmetric_pairs if self.symmetric else scores.all_pairs
-        return self._evaluate(make(_inner_products(first, second, scale)), scale)
+        t = _inner_products(first, second, scale)
+        own = torch.arange(t.shape[-1], device=t.device)
+        return self._evaluate(matched(t, own, both_ways=self.symmetric), scale)
+
+
+def _same_shape(name: str, first: Tensor, second: Tensor, least: int = 1) -> None:
+    if first.shape[-2:] != second.shape[-2:]:
+        shapes = f"{tuple(first.shape)} and {tuple(second.shape)}"
+        raise ValueError(f"{name}: shapes {shapes} do not pair")
+    if first.shape[-2] < least:
+        raise ValueError(f"{name}: need at least {least} rows, got {first.shape[-2]}")
 
 
 def _never_empty(t: Tensor, product: Tensor) -> tuple[Tensor, Tensor]:
