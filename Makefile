@@ -132,7 +132,7 @@ check: $(STAMP) ## nbval: run the committed notebooks and compare them and their
 	$(CHECKED) $(PY) -m pytest $(NBVAL) $(LATE:%=notebooks/%.ipynb)
 	$(PY) -m pytest tests/repository/test_artifacts.py
 
-bench: $(STAMP) ## speed of the engines against plain loops, measured in one run
+bench: $(STAMP) ## engines against plain loops, the modules against the losses they replace, in one run
 	$(PY) -m tools.bench
 
 gpu-check: $(STAMP) ## on a CUDA machine: can the GPU profile be believed, and how long is it

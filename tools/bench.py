@@ -1,6 +1,7 @@
 """`make bench`: the batched engines against one run at a time, both measured here, now.
 
-Prints member-steps per second and their ratio, after checking that both compute the same.
+Prints member-steps per second and their ratio, after checking that both compute the same; then
+the modules of :mod:`remi_lib.nn` beside the losses they replace (:mod:`tools.bench_modules`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from remi_lib.experiments.gpu_hours import staircase_flop
 from remi_lib.experiments.image_rates import Noise, our_loop, plain_loop
 from remi_lib.tasks import ImageTask, Member, OneHotTask, StaircaseTask, Task, grid
 from remi_lib.training import train
+from tools.bench_modules import module_bench
 
 
 def compare(
@@ -97,6 +99,7 @@ def main() -> None:
         options = {"lr": 1e-3, "optimizer": "adam"}
         compare(f"digits {benchmark}, 12 losses", task, images, 143, 12, **options)
     image_loops(device)
+    module_bench(device)
 
 
 if __name__ == "__main__":
