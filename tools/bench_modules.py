@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def cases(device: torch.device) -> Iterator[tuple[str, Step, Step]]:
     for name, ours, theirs, inputs in everything:
         if theirs is not None:
             given = [x.clone().requires_grad_(x.is_floating_point()) for x in inputs]
-            yield name, lambda f=ours, x=given: f(*x), lambda f=theirs, x=given: f(*x)
+            yield name, partial(ours, *given), partial(theirs, *given)
 
 
 def held(device: torch.device, *, reset: bool = False) -> float:
@@ -148,7 +149,7 @@ def module_bench(device: torch.device) -> None:
     a, b = (x.requires_grad_() for x in torch.randn(2, BATCH, DIM, device=device))
     for name in LOSSES:
         module = PairLoss(name, temperature=TAU)
-        compare(name, lambda f=module: f(a, b), lambda: clip(a, b), device, 1)
+        compare(name, partial(module, a, b), partial(clip, a, b), device, 1)
 
 
 if __name__ == "__main__":
