@@ -1,8 +1,7 @@
 """Neural estimators of the package ``benchmark-mi``, run by an interpreter that has it.
 
-It needs older versions of NumPy and JAX than the rest of the project, so it lives in an
-environment of its own (`make compare` makes it) and this file, which imports nothing of
-remi_lib, is its only contact: a path to x and y (npz) a line in, a JSON object a line out.
+It needs older versions of NumPy and JAX, so it lives in an environment of its own, and this file,
+which imports nothing of remi_lib, is the contact: a path to x and y a line in, JSON a line out.
 """
 
 import json

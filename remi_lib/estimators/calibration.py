@@ -42,7 +42,7 @@ class Study:
     """Cases, how often each is drawn, and what becomes of the rows.
 
     ``row(case, n, seed)`` is computed by ``module``, ``repetitions`` for one column against one
-    and for critics; ``block`` rows are stored at a time; ``table`` sums them up.
+    and for critics; ``block`` rows are stored at a time.
     """
 
     cases: tuple[Distribution, ...]
@@ -85,10 +85,7 @@ def _groups(runs: pd.DataFrame, cases: Sequence[Distribution]) -> list[tuple[str
 
 
 def size(runs: pd.DataFrame) -> pd.DataFrame:
-    """Per kind of independent pairs, and of each path together: the share that is rejected.
-
-    ``median``: of the p-values, 0.5 of an exact test.
-    """
+    """Per kind of independent pairs, and of each path together: the share that is rejected."""
     rows = [
         {
             "kind": name,

@@ -93,8 +93,7 @@ def _candidate(name: str, options: Mapping[str, Any]) -> pd.DataFrame:
 def rank(runs: pd.DataFrame, reference: str) -> pd.DataFrame:
     """Mean |error| in nats over distributions, with its 95% interval over distributions.
 
-    ``difference``: to the candidate ``reference``, paired by distribution.  ``rmse`` over all runs;
-    ``covered``: share of runs whose interval holds the true MI; ``failed``: not finite.
+    ``difference``: to the candidate ``reference``, paired by distribution.
     """
     runs = runs.assign(error=(runs["value"] - runs["mi"]).abs())
     own = runs[runs["candidate"] == reference].groupby("distribution")["error"].mean()
@@ -123,10 +122,7 @@ def rank(runs: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 
 def compare() -> pd.DataFrame:
-    """A row per distribution: how the estimators stand; everything behind it is published too.
-
-    One process, one thread, one estimator after the other.
-    """
+    """A row per distribution: how the estimators stand; one thread, one after the other."""
     import torch
 
     torch.set_num_threads(1)
@@ -177,10 +173,8 @@ def _mean(samples: NDArray) -> intervals.Estimate:
 def summarize(runs: pd.DataFrame) -> pd.DataFrame:
     """Per distribution and method: the mean error with its 95% interval over samples, and more.
 
-    ``error``, ``low``, ``high``: estimate minus true MI (nats); ``absolute``: mean |error|;
-    ``covered``: share of runs whose own interval holds the true MI, where the method gives one,
-    ``width`` its mean width; ``held``: share of runs whose lower bound does not exceed the MI;
-    ``seconds``: median CPU time; ``note``: why there is no number.
+    ``covered``: share of runs whose own interval holds the true MI; ``held``: whose lower bound
+    does not exceed it; ``note``: why there is no number.
     """
     rows = []
     for (distribution, method), own in runs.groupby(KEYS, sort=False):
@@ -210,9 +204,8 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
 def standing(runs: pd.DataFrame) -> pd.DataFrame:
     """Per distribution, estimate_mi against the best of the others, paired by sample.
 
-    The best is the one with the smallest mean |error| on these very samples, which favours the
-    others.  ``difference``: our |error| minus theirs (nats) with its 95% interval; ``verdict``:
-    "ahead" or "behind" if the interval excludes 0, else "level"; a dash where one sample has none.
+    The best has the smallest mean |error| on these very samples, which favours the others.
+    ``verdict``: "ahead" or "behind" if the difference's interval excludes 0, else "level".
     """
     rows = []
     for distribution, group in runs.groupby("distribution", sort=False):

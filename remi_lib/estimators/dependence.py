@@ -1,7 +1,7 @@
 """What a test of independence is tried on, and the test that ours is compared with.
 
-Pairs that are independent, of every kind that :func:`~remi_lib.estimate_mi` tells apart, and 16
-forms of dependence.  They and their noise were fixed before anything was run.
+Pairs that are independent, of every kind that estimate_mi tells apart, and 16 forms of
+dependence.  They and their noise were fixed before anything was run.
 """
 
 from __future__ import annotations

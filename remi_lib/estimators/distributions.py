@@ -23,10 +23,9 @@ Pair = tuple[NDArray, NDArray]
 
 @dataclass(frozen=True)
 class Distribution:
-    """X and Y with their true MI in nats.
+    """X and Y with their true MI in nats, and where that comes from, ``truth``.
 
     ``draw(generator, n)`` gives x (n, dim_x) and y (n, dim_y); a class label is an integer (n,).
-    ``truth`` says where ``mi`` comes from.
     """
 
     name: str
@@ -131,9 +130,9 @@ def uniform_margins(base: Distribution) -> Distribution:
 
 
 def spiral(base: Distribution, speed: float = 1.0) -> Distribution:
-    """X and Y wound up: rotated by an angle that grows with their squared length.
+    """X (in its first two coordinates) and Y (in its second and third) wound up.
 
-    X turns in its first two coordinates, Y in its second and third.
+    The angle grows with their squared length.
     """
 
     def wind(t: Array, i: int, j: int) -> Array:

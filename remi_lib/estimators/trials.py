@@ -1,7 +1,7 @@
 """One estimator on one sample of a distribution whose MI is known: a row of a table.
 
-The other packages are imported only when one of their rows is asked for.  Each is used as its
-documentation says and at its defaults; where it cannot take the data the row says why.
+The other packages are imported only when asked for, and used at their defaults; where one cannot
+take the data the row says why.
 """
 
 from __future__ import annotations
@@ -138,11 +138,9 @@ def _bmi(method: str, x: NDArray, y: NDArray) -> Found:
 def trial(
     distribution: Distribution, method: str, n: int, seed: int, **options: Any
 ) -> dict[str, Any]:
-    """One row: the estimate in nats, its interval if it has one, CPU seconds, and a note.
+    """One row: the estimate in nats, its interval, CPU seconds, and a note, such as its error.
 
     CPU seconds, because they are the same on a machine that is busy with something else.
-
-    An estimator that raises is a row with its error as the note, not an end of the run.
     """
     x, y = distribution.sample(n, seed)
     started = time.process_time()

@@ -1,7 +1,4 @@
-"""The benchmark's tables: the runs they need, and what is printed of the finished ones.
-
-Every printed number is computed from stored statistics; nothing here trains.
-"""
+"""The printed tables and pictures of the benchmark, from stored statistics; nothing here trains."""
 
 from __future__ import annotations
 
@@ -47,8 +44,7 @@ from remi_lib.replication.claims import DATASETS
 def theory(runs: pd.DataFrame, nonnegative: bool = True) -> pd.Series:
     """The MI that each cell's loss reads at its optimum, indexed by :data:`CELL`.
 
-    SLB: balanced classes, a free critic.  CLB: the data set's in-batch law and, as its features
-    are ReLU outputs, a critic that cannot fall below 0.
+    In CLB features are ReLU outputs, so that a critic cannot fall below 0.
     """
     cells = runs.drop_duplicates(CELL).set_index(CELL, drop=False)
     return cells.apply(
@@ -96,8 +92,7 @@ def original_failed(runs: pd.DataFrame) -> pd.Series:
 def penalty_gains(runs: pd.DataFrame) -> pd.DataFrame:
     """What the penalty gains: a row per pair, mean and 95% interval over the seeds of both losses.
 
-    ``closer`` is by how much the MI is nearer to H(Y) (nats), NaN where an original failed;
-    ``accuracy`` counts a run that diverged as a guess.  A pair without two seeds has no row.
+    ``closer``: to H(Y) (nats), NaN where an original failed; a diverged run counts as a guess.
     """
     runs = runs.assign(error=mi_error(runs), accuracy=accuracy_or_guess(runs))
     better, nearer = paired(runs, "accuracy"), -paired(runs, "error")
@@ -129,11 +124,7 @@ def printed_gains(gains: pd.DataFrame) -> pd.DataFrame:
 
 
 def table2(runs: pd.DataFrame, optima: pd.Series | None = None) -> pd.DataFrame:
-    """Table 2 of these runs, long: a row per dataset, benchmark, loss and quantity.
-
-    Columns ``value, low, high`` (95% interval over seeds), ``fate`` of the runs that failed,
-    ``theory`` (MI only), ``paper``, ``paper_ci`` and ``paper_dataset``.
-    """
+    """Table 2 of these runs, long, beside the optimum and what the paper printed."""
     printed = published.table2_long().set_index(CELL)
     rows = []
     for cell, own in runs.groupby(CELL, sort=False):
@@ -157,10 +148,7 @@ def table2(runs: pd.DataFrame, optima: pd.Series | None = None) -> pd.DataFrame:
 
 
 def _authors_way(runs: pd.DataFrame, quantity: str) -> float:
-    """What compares with the paper: accuracies with batch norm in training mode, as they took them.
-
-    A mean over the runs that did not fail; the MI has one way only.
-    """
+    """What compares with the paper: accuracies with batch norm in training mode, as there."""
     column = "accuracy_batch_norm" if quantity == "accuracy" else quantity
     return float(runs.loc[~failed(runs), column].mean())
 
@@ -168,10 +156,8 @@ def _authors_way(runs: pd.DataFrame, quantity: str) -> float:
 def styled_table2(table: pd.DataFrame, dataset: str, benchmark: str):
     """One block of Table 2 for display: ours | theory | paper | difference from the paper.
 
-    A difference is taken on the paper's own data set only, and of accuracies from the one read in
-    the authors' way, which then stands beside ours.
-    Bold marks the better of an original and its regularised twin; colour where their intervals
-    do not overlap, as in the paper.
+    A difference is taken on the paper's own data set only, of accuracies read in the authors' way.
+    Bold: the better of a pair; coloured where their intervals do not overlap, as in the paper.
     """
     block = table[(table["dataset"] == dataset) & (table["benchmark"] == benchmark)]
     truth = load_images(dataset).entropy
@@ -234,10 +220,7 @@ def _better(rows, quantity: str, truth: float) -> list[str]:
 
 
 def training_curves(epochs: pd.DataFrame, truth: float, names: Sequence[str]) -> Figure:
-    """MI of the training batches over epochs, a panel per family; median and range over seeds.
-
-    A run that is not finite has no curve; a panel says so where no run of a loss has one.
-    """
+    """MI of the training batches over epochs, a panel per family; median and range over seeds."""
     figure, axes = panels(len(names), columns=3, height=2.0, sharex=True, sharey=True)
     for ax, family in zip(axes, names, strict=True):
         for loss, style in ((family, "-"), ("re" + family, "--")):
@@ -253,11 +236,7 @@ def training_curves(epochs: pd.DataFrame, truth: float, names: Sequence[str]) ->
 
 
 def table2_dots(table: pd.DataFrame, truth: float, standing_for: str) -> Figure:
-    """Table 2 as a picture: MI and accuracy per family, original open, regularised filled.
-
-    Bars are 95% intervals over seeds, ticks the optimum of the loss, grey diamonds the paper's
-    numbers on its own data set.
-    """
+    """Table 2 as a picture: MI and accuracy per family, 95% intervals, optima and the paper's."""
     benchmarks, families = list(table["benchmark"].unique()), families_of(table["loss"])
     figure, axes = panels(2 * len(benchmarks), columns=2, height=2.7, sharey=True)
     for row, benchmark in enumerate(benchmarks):

@@ -24,8 +24,7 @@ RETRIES = 2  # of a task whose worker died
 def gpu_share(device: str) -> float:
     """The part of a GPU that a task asks for: REMI_GPU_SHARE, one GPU a task if unset; 0 on a CPU.
 
-    The paper ran four processes per GPU (0.25).  Processes that share a GPU take turns on it, so
-    a smaller share is worth it only where `make gpu-check` measured it to be.
+    Processes that share a GPU take turns: a smaller share pays only where `make gpu-check` says so.
     """
     if device == "cpu":
         return 0.0
@@ -38,8 +37,7 @@ def gpu_share(device: str) -> float:
 def ray_engine(groups: Sequence[Sequence[Run]], device: str, workers: int | None) -> Iterator[int]:
     """Finish groups of runs on a cluster; yields how many runs each finished group had.
 
-    ``device`` "auto" asks for GPUs if the cluster has any.  ``workers`` bounds the tasks in
-    flight.  Raises the exception of a task that failed, after what had finished was written.
+    A task's exception is raised after what had finished was written.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # At Ray's own niceness, 15, a worker starves on a busy machine: its start times out for ever.

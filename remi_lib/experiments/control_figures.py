@@ -24,10 +24,7 @@ MEASURES = {
 
 
 def draw_grid(rows: pd.DataFrame) -> Figure:
-    """Exact MI of the last critic and share of lost runs, a column per learning rate.
-
-    Median over seeds with its 10-90% range; a lost run is drawn at the bottom, which says so.
-    """
+    """Exact MI of the last critic (median, 10-90%), share of lost runs; a column per rate."""
     grid_rows = rows[rows["study"] == "grid"].copy()
     clipped = grid_rows["clipped"].astype(bool)
     grid_rows["loss clipped"] = grid_rows["loss"].map(title) + clipped.map(

@@ -1,8 +1,6 @@
 """What the replication taught: for each finding the paper's value, the predicted, the measured.
 
-Predictions come from the optimum oracle or a closed form, measurements from the artifacts of the
-other notebooks (read back, never typed) or from a small run made here.  A measurement whose
-artifact is not there yet says so.
+Measurements are read back from the artifacts of the other notebooks, never typed.
 """
 
 from __future__ import annotations
@@ -99,10 +97,7 @@ def _at_target(frame: pd.DataFrame, target: float) -> str:
 
 
 def renwj_runs(seeds: int, steps: int, batch: int, lr: float, weight: float) -> pd.DataFrame:
-    """ReNWJ with the paper's anchor and the authors' on the one-hot problem, 500 last steps.
-
-    A row per variant and seed: the exact MI of the critic and its log E_Q[e^T].
-    """
+    """One-hot ReNWJ with the paper's anchor and the authors': means of the last 500 steps."""
     members = [
         member
         for variant in ("paper", "official")
@@ -174,8 +169,7 @@ def js_panel(profile: str) -> pd.DataFrame:
 def initial_scores(widths: Sequence[int], seeds: int) -> pd.DataFrame:
     """CLB scores of untrained networks on a batch: what e^T would have to hold.
 
-    ResNet-18 sees random images at 224 pixels, since CIFAR is not at hand.  float32 overflows
-    above log(3.4e38) = 88.7.
+    ResNet-18 sees random images: CIFAR is not at hand.  float32 overflows above log(3.4e38) = 88.7.
     """
     digits = load_images("digits")
     batch = digits.normalized(digits.train_x[:10])
@@ -288,11 +282,9 @@ def _mean(frame: pd.DataFrame, benchmark: str, column: str) -> str:
 
 
 def rounding_runs(steps: int, seeds: int, width: int, batch: int) -> pd.DataFrame:
-    """MINE trained twice, alone and beside another member, by Adam and by SGD.
+    """MINE trained alone and beside another member: equal mathematics, sums in another order.
 
-    Equal mathematics, sums in another order.  A row per optimiser and seed: |output bias| at the
-    end, and the gaps between the two trainings in the bias, in E_P[T] and in the estimate (the
-    last two averaged over the last 50 steps), nats.
+    A row per optimiser and seed: |output bias| at the end, and the gaps between the two (nats).
     """
     task = StaircaseTask((1.0,), steps, 5, width, 0.1)
     rows = []
@@ -321,10 +313,10 @@ def rounding_runs(steps: int, seeds: int, width: int, batch: int) -> pd.DataFram
 
 
 def rounding_becomes_drift(runs: pd.DataFrame) -> pd.DataFrame:
-    """:func:`rounding_runs`, means over seeds.
+    """Means of :func:`rounding_runs` over seeds.
 
-    MINE does not see a constant in T, so the bias has no gradient but rounding error; Adam
-    divides that by its own size and takes full steps.
+    A constant in T has no gradient but rounding error; Adam divides that by its own size and takes
+    full steps.
     """
     return runs.drop(columns="seed").groupby("optimizer", sort=False).mean()
 
@@ -370,10 +362,7 @@ def ablation_grid(profile: str, name: str) -> pd.DataFrame:
 
 
 def stop_figure(table: pd.DataFrame, entropies: Mapping[str, float]) -> Figure:
-    """Published MI (diamonds) beside the optimum of each loss (ticks), a panel per data set.
-
-    ``table`` has columns ``dataset, loss, paper, predicted`` (nats); dotted: H(Y).
-    """
+    """Published MI (diamonds) beside the optimum of each loss (ticks), a panel per data set."""
     figure, axes = panels(len(entropies), height=2.4, sharey=True)
     for ax, (name, truth) in zip(axes, entropies.items(), strict=True):
         block = table[table["dataset"] == name].reset_index(drop=True)

@@ -26,9 +26,8 @@ READINGS = {"raw": "raw JS", "nwj": "NWJ of T", "shifted": "NWJ of T + 1"}
 def js_readings(terms: pd.DataFrame) -> pd.DataFrame:
     """JS and ReJS rows of a history three times, ``reading`` saying how ``mi`` was read.
 
-    "raw" is the value of the JS bound, E_P[-softplus(-T)] - E_Q[softplus(T)], never above 0 and
-    no estimate of MI; "nwj" is NWJ of the same critic, as Table 1 has it, low by 1/e; "shifted"
-    is NWJ of T + 1, unbiased at the optimum.
+    "raw" is the JS bound itself, never above 0; "nwj" is NWJ of the same critic, as Table 1 has it,
+    low by 1/e; "shifted" is NWJ of T + 1, unbiased at the optimum.
     """
     js = terms[terms["loss"].isin(["js", "rejs"])]
     joint, log_partition = js["joint"], js["log_partition"]
@@ -44,8 +43,7 @@ def js_readings(terms: pd.DataFrame) -> pd.DataFrame:
 def errors(terms: pd.DataFrame, task: StaircaseTask, by: Sequence[str]) -> pd.DataFrame:
     """Bias, SD and RMSE of the estimate on each level, per run: rows (*by, seed, true_mi), nats.
 
-    Taken over the steps of the last half of a level.  A run that diverged has RMSE inf and no
-    bias or SD on the levels it did not live through.
+    Over the last half of a level.  Where a run did not live through a level its RMSE is inf.
     """
     late = terms[terms["step"] % task.each >= task.each // 2]
     late = late.assign(true_mi=task.true_mi(late["step"]))
@@ -117,10 +115,7 @@ def differences(table: pd.DataFrame, quantity: str) -> dict[str, pd.Series]:
 def staircase(
     terms: pd.DataFrame, truth: pd.Series, caps: Mapping[str, pd.Series], log_batch: float
 ) -> Figure:
-    """Fig 7: a panel per family that has run; raw faint, moving average bold, true MI in black.
-
-    ``caps``: what a clipped loss can read at most, by family, indexed by step.
-    """
+    """Fig 7: a panel per family; raw faint, moving average bold, true MI in black, caps dotted."""
     families = [family for family in FAMILIES if family in set(terms["loss"])]
     figure, axes = panels(len(families), columns=3, height=2.2, sharex=True, sharey=True)
     top = truth.max()
@@ -146,10 +141,7 @@ def staircase(
 
 
 def level_errors(table: pd.DataFrame, quantity: str = "rmse") -> Figure:
-    """An error against the true MI, a panel per family: original, regularised, and their oracles.
-
-    Mean over seeds with its range; ``kind`` is "learned" or "oracle".
-    """
+    """RMSE against the true MI, a panel per family: original, regularised, and their oracles."""
     figure, axes = panels(len(FAMILIES), columns=3, height=2.0, sharex=True, sharey=True)
     for ax, family in zip(axes, FAMILIES, strict=True):
         for loss, ls in ((family, "-"), ("re" + family, "--")):

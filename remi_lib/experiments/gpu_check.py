@@ -1,8 +1,7 @@
 """`make gpu-check`: whether the GPU profile can be believed, checked where it is to run.
 
 Each check compares what only a GPU does (graphs, bfloat16, NCCL, its own resize) with what a CPU
-is tested to do, and each rate is measured beside the plain loop's in the same run.  Written to
-figures/gpu/check.json.  Without CUDA it says so in one line and writes nothing.
+is tested to do; each rate is measured beside the plain loop's.
 """
 
 from __future__ import annotations
@@ -81,9 +80,9 @@ GRAPH_TASKS: dict[str, tuple[Task, list[Member], str]] = {
 
 
 def graph_equality(name: str, device: torch.device, backend: Backend | None = None) -> Check:
-    """A training by replays against one without: the largest difference of a recorded term.
+    """A training by replays against one without: largest difference of a term over 1 + its size.
 
-    Relative to 1 + its size.  Infinite if the step was not replayed.
+    Infinite if the step was not replayed.
     """
     task, members, optimizer = GRAPH_TASKS[name]
     counting = Counting(backend or CudaGraphs(device))
@@ -103,10 +102,7 @@ def graph_equality(name: str, device: torch.device, backend: Backend | None = No
 
 @torch.no_grad()
 def half_precision(device: torch.device, size: int = 224) -> Check:
-    """Embeddings of an untrained network in bfloat16 and in float32: ||difference|| / ||them||.
-
-    A CPU's bfloat16 is off by 0.008 at 224 pixels.
-    """
+    """Embeddings in bfloat16 and in float32: ||difference|| / ||them||, 0.008 on a CPU."""
     task = Noise(size=size)
     data = task.data(device)
     critic = task.critic([Member("mine")]).to(device)
@@ -212,10 +208,7 @@ def measure(size: int, batch: int, precision: str, device: torch.device, images:
 
 
 def sharing(alone: Rate, device: torch.device, images: int = 900) -> dict[int, float]:
-    """Images per second of 1, 2 and 4 processes together, in the cell of a measured rate.
-
-    The clocks of the processes begin together, after the start of each.
-    """
+    """Images per second of 1, 2 and 4 processes together, in the cell of a measured rate."""
     task = Noise(size=alone.size, precision=alone.precision)
     steps = max(images // alone.batch, 1)
     shared = {count: at_once(count, task, alone.batch, steps, device) for count in (2, 4)}
@@ -225,8 +218,8 @@ def sharing(alone: Rate, device: torch.device, images: int = 900) -> dict[int, f
 def rates_of(measured: Sequence[Rate]) -> gpu_hours.Rates:
     """Measured rates in the place of the stated ones: operations a second at the paper's size.
 
-    Of several batch sizes the slowest, so that the projection is not too small; the time of a
-    step is that of the smallest images, which are nearly nothing but the start of kernels.
+    Of several batch sizes the slowest, so that the projection is not too small; the time of a step
+    is that of the smallest images, which are nearly nothing but the start of kernels.
     """
     rates = gpu_hours.Rates()
     for precision in {rate.precision for rate in measured}:

@@ -1,8 +1,7 @@
 """GPU-hours of every artifact of a profile, projected from its parameter files.
 
-An estimate from arithmetic, not a measurement: images x FLOP an image, over a stated rate, and
-never less than a stated time a step, since a step of ten small images takes as long as its
-kernels take to start.  `make gpu-check` puts the rates that it measured in the place of these.
+Arithmetic, not a measurement: images x FLOP an image over a stated rate, and never less than a
+stated time a step.  `make gpu-check` puts the rates that it measured in the place of these.
 """
 
 from __future__ import annotations

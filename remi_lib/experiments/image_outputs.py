@@ -25,13 +25,10 @@ FOREIGN = ("photos", "inverted", "shuffled", "mnist", "cifar10", "cifar100")
 
 
 def foreign_images(name: str, like: ImageSet, count: int = 1000, seed: int = 0) -> Tensor:
-    """Images of another kind in the format of ``like``, uint8 (n, C, H, W), at most ``count``.
+    """At most ``count`` images of another kind in the format of ``like``, uint8 (n, C, H, W).
 
     "photos": patches of scikit-learn's two sample photographs.  "inverted", "shuffled": the test
-    images with ink and paper exchanged, or with their pixels permuted (one permutation for all).
-    Any other name is an image set, resized and with its channels matched.
-
-    Raises ValueError for an unknown name.
+    images with ink and paper exchanged, or their pixels permuted.  Other names are image sets.
     """
     one_of("foreign", name, FOREIGN)
     stream = generator(seed, "foreign images")
@@ -80,11 +77,10 @@ def critic_outputs(
     lr: float = 1e-3,
     device: str = "auto",
 ) -> pd.DataFrame:
-    """Train each loss on SLB at each seed; its outputs on every image and label, remembered.
+    """Each loss trained on SLB at each seed; T(x, y) of every image and label, remembered.
 
-    A row per loss, seed, image set ("train", "test" and the foreign ones) and image: its
-    ``label`` (-1 for foreign images) and T(x, y) for y = 0 .. K - 1 as columns "0", "1", ...
-    T is shifted so that it estimates log dP/dQ for every loss (NWJ: minus 1).
+    T is shifted so that it estimates log dP/dQ for every loss (NWJ: minus 1); foreign images have
+    the ``label`` -1.
     """
     jobs: list[tuple[Any, ...]] = []
     for seed in range(seeds) if isinstance(seeds, int) else seeds:

@@ -1,7 +1,4 @@
-"""Images per second of the benchmark's own loop and of the plain loop that the paper describes.
-
-Both train ResNet-18 on random images, so no data set is needed and none is waited for.
-"""
+"""Images per second of our loop and of the plain one that the paper describes, random images."""
 
 from __future__ import annotations
 
@@ -30,8 +27,8 @@ WARM_UP = 5  # steps; a GPU records its graph at the fourth
 @dataclass(frozen=True)
 class Noise(ImageTask):
     """CLB with ResNet-18 on random images in CIFAR-10's format; ``clock`` has the time at which
-    the first :data:`WARM_UP` steps were done, and that at which all were.  ``gate`` is called in
-    between and may wait for other processes."""
+    the first :data:`WARM_UP` steps were done, and all; ``gate`` is called in between.
+    """
 
     net: str = "resnet18"
     benchmark: str = "clb"

@@ -1,7 +1,4 @@
-"""The image runs that a table needs, and what finished ones say: shared by notebooks 04, 05, 08.
-
-Every number is computed from stored statistics; nothing here trains.
-"""
+"""The image runs that a table needs, and what finished ones say; nothing here trains."""
 
 from __future__ import annotations
 
@@ -41,9 +38,7 @@ def runs_of(
 ) -> list[Run]:
     """The runs of some losses over benchmarks and seeds.
 
-    ``epochs``: of each benchmark, {"slb": 40, "clb": 100}.  ``rejs_target``: what E_Q[softplus T]
-    of ReJS is drawn to; "consistent" takes its value at the optimum of JS itself.  ``task``:
-    further fields of :class:`~remi_lib.tasks.ImageTask`.
+    ``epochs``: of each benchmark.  ``rejs_target`` "consistent": E_Q[softplus T] at JS's optimum.
     """
     seeds = range(seeds) if isinstance(seeds, int) else seeds
     runs = []
@@ -84,11 +79,9 @@ def consistent_target(dataset: str, benchmark: str, batch: int) -> float:
 def per_run(results: Results) -> pd.DataFrame:
     """One row a run: every reading of its MI (nats), its accuracies, and how it ended.
 
-    ``mi`` is the paper's reading, the mean over the batches of the last epoch (macro-average);
-    ``mi_sd`` its standard deviation over these batches.  ``micro`` pools the batches, ``exact``
-    takes all pairs of the split at once with the final network.  ``test_`` says the same of
-    held-out pairs.  Batches without a joint pair are left out.  A diverged run reads NaN
-    throughout, also its accuracies: a network of NaNs classifies nothing.
+    ``mi`` is the paper's, the mean over the last epoch's batches; ``micro`` pools them, ``exact``
+    takes all pairs of the split with the final network; ``test_``: of held-out pairs.  A diverged
+    run reads NaN throughout: a network of NaNs classifies nothing.
     """
     runs = results.summary.set_index("run").drop(columns="seconds")
     batches = results.batches[results.batches["pairs"] > 0]
@@ -175,11 +168,7 @@ def cell_text(row: Mapping) -> str:
 
 
 def outcome(runs: pd.DataFrame, quantity: str) -> dict[str, Any]:
-    """A cell of a table: ``value, low, high`` over the runs that trained, and how others ended.
-
-    ``failed`` of ``seeds`` runs did not train; ``fate`` is the most frequent way.  Fewer than two
-    runs that trained have no interval.
-    """
+    """A cell of a table: an interval over the runs that trained, and how the others ended."""
     ends = runs.apply(fate, axis=1)
     fine, lost = runs.loc[ends == "", quantity], ends[ends != ""]
     estimate = interval(fine) if len(fine) > 1 else missing()

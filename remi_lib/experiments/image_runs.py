@@ -1,10 +1,8 @@
 """Table 2's cells: one configuration, one run, one result that every table is computed from.
 
-A run trains one loss at one seed on one benchmark and is kept as three small tables: what each
-batch of its last epoch and each held-out batch said (sufficient statistics), the course of its
-epochs, and a summary row.  Macro, micro and windowed values are computed from them afterwards.
-Runs that share network, data and seed train stacked; a run's result does not depend on its
-company.
+A run is kept as the sufficient statistics of each batch of its last epoch and each held-out batch,
+the course of its epochs, and a summary row.  Runs that share network, data and seed train
+stacked; a run's result does not depend on its company.
 """
 
 from __future__ import annotations
@@ -135,8 +133,7 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """Held-out batches, all-pairs statistics and accuracies of a stack, a dictionary a member.
 
-    Batch norm uses its running statistics.  ``accuracy_batch_norm`` is the accuracy the authors'
-    way: batch norm in training mode, on batches of the training size.
+    ``accuracy_batch_norm``: the authors' way, batch norm in training mode, batches as in training.
     """
     device = data.train_y.device
     ensemble = Ensemble.of(members, device)
@@ -223,11 +220,9 @@ def _accuracy(task: ImageTask, train_out: Tensor, test_out: Tensor, data: ImageS
 
 @dataclass(frozen=True)
 class Results:
-    """Finished runs as three tidy tables, each with the run's number and settings as columns.
+    """Finished runs as tidy tables with each run's number and settings.
 
-    ``summary``: a row a run.  ``epochs``: a row a run and epoch, means over its batches.
-    ``batches``: a row a run and batch, ``split`` "train" (the last epoch, as it was trained) or
-    "test" (held out).
+    Rows: a run, a run and epoch, a run and batch ("train": the last epoch, or "test").
     """
 
     summary: pd.DataFrame

@@ -27,9 +27,9 @@ def lambda_runs(weights: Sequence[float], **options) -> list[Run]:
 
 
 def two_by_two(weight: float, tau: float, **options) -> dict[str, list[Run]]:
-    """Clip x penalty for the failing families; SMILE without clipping is MINE.
+    """Clip x penalty for the failing families: "neither", "clip", "penalty", "both".
 
-    Names the cells "neither", "clip", "penalty", "both".
+    SMILE without clipping is MINE.
     """
     clipped = [runs_of(["smile"], **options), runs_of(["nwj", "tuba"], tau=tau, **options)]
     free = runs_of(["remine"], weight=weight, **options)
@@ -45,10 +45,7 @@ def two_by_two(weight: float, tau: float, **options) -> dict[str, list[Run]]:
 def scale_runs(
     settings: Mapping[str, Mapping], weight: float, losses: Iterable[str] = FAILING, **options
 ) -> dict[str, list[Run]]:
-    """Original and regularised runs of the failing families under each setting of the scores.
-
-    ``settings``: name -> fields of :class:`~remi_lib.tasks.ImageTask` (width, scale, outputs).
-    """
+    """Original and regularised runs of the failing families under each setting of the scores."""
     names = [name for loss in losses for name in (loss, "re" + loss)]
     return {
         key: runs_of(names, weight=weight, **{**options, **setting})
@@ -62,11 +59,7 @@ def family_of(runs: pd.DataFrame) -> pd.Series:
 
 
 def outcomes(cells: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """How often runs failed and what the others reached: a row per setting and loss.
-
-    Columns ``failed`` (share of seeds), ``mi`` and ``accuracy`` (means over the seeds that
-    trained), and the seeds.
-    """
+    """A row per setting and loss: share of seeds that failed, and means over those that trained."""
     rows = []
     for setting, runs in cells.items():
         for loss, own in runs.groupby("loss", sort=False):
@@ -127,10 +120,7 @@ def lambda_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def choices(runs: pd.DataFrame) -> pd.DataFrame:
-    """Lambda by hindsight (training MI nearest H(Y), as the paper) and by held-out MI.
-
-    A row per data set and loss: the two lambdas and what each gives, means over seeds.
-    """
+    """Lambda by hindsight (training MI nearest H(Y), as the paper) and by held-out MI."""
     runs = runs.assign(error=mi_error(runs))
     columns = ["mi", "test_mi", "accuracy", "error"]
     means = runs.groupby(["dataset", "loss", "weight"], sort=False)[columns].mean().reset_index()

@@ -1,8 +1,7 @@
 """Controls of Figs 1, 3 and 5: step size, batch, gradient clipping, and why MINE drifts.
 
-The paper fixes the learning rate of the one-hot problem at 0.1 and changes the batch.  Here both
-change, the penalty meets its rivals (a moving average in MINE's gradient, gradient clipping), and
-each of the two sampled measures is replaced by the exact one in turn.
+The paper's learning rate is 0.1 throughout.  Here it changes, the penalty meets its rivals (a
+moving average, clipping), and each sampled measure is replaced by the exact one in turn.
 """
 
 from __future__ import annotations
@@ -113,9 +112,7 @@ def summary(history: History, members: Sequence[Member], group: Group) -> pd.Dat
     """What each member came to, nats; a lost member has no numbers but the step of its loss.
 
     ``*_drift``: mean over the last window (a sixth of the run) minus mean over the second one, as
-    in notebook 1; ``log_partition`` and ``on_mean`` are the exact log E_Q[e^T] and E_P[T].
-    ``sd``, ``mi``: of the batch estimate over the last window.  ``variance_ratio``: Var(second
-    term) / Var(joint term) over batches there.
+    in notebook 1.  ``variance_ratio``: Var(second term) / Var(joint term) over batches there.
     """
     window = group.steps // 6
     found = pd.DataFrame([{k: asdict(m)[k] for k in ("loss", "batch", "seed")} for m in members])

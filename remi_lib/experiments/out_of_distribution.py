@@ -1,7 +1,7 @@
 """Fig 8: what the SLB critic says of images it was not trained for.
 
-A regularised critic's output is an estimate of log dP/dQ, so its scale has a meaning: for a
-balanced set of K classes it should be log K on a true pair and far below 0 on a false one.
+A regularised critic estimates log dP/dQ: for a balanced set of K classes it should be log K on a
+true pair and far below 0 on a false one.
 """
 
 from __future__ import annotations
@@ -22,10 +22,7 @@ from remi_lib.losses import title
 
 
 def scores_of(outputs_of: pd.DataFrame) -> pd.DataFrame:
-    """Per image: ``largest`` = max_y T(x, y), ``softmax`` its largest softmax, ``true`` = T(x, y).
-
-    ``true`` is NaN where there is no label.
-    """
+    """Per image: ``largest`` = max_y T(x, y), its ``softmax``, ``true`` = T(x, y) if labelled."""
     classes = [c for c in outputs_of if str(c).isdigit()]
     t = outputs_of[classes].to_numpy(dtype=float)
     label = outputs_of["label"].to_numpy()
@@ -39,10 +36,9 @@ def scores_of(outputs_of: pd.DataFrame) -> pd.DataFrame:
 def summary(scores: pd.DataFrame, ideal: float) -> pd.DataFrame:
     """A row per loss, seed and image set, from :func:`scores_of`; ``ideal`` is K.
 
-    ``median``: of e^T over true pairs.  ``near``: the part of the true pairs with e^T within a
-    factor 2 of K.  ``quiet``: the part of the images of which e^T, summed over the wrong labels,
-    is below K / 10.  These three are NaN where there are no labels.  ``rejected``: the part of
-    the images whose largest e^T is below K / 2.
+    ``median``: of e^T over true pairs.  ``near``: share of them within a factor 2 of K.  ``quiet``:
+    share of images whose e^T, summed over the wrong labels, is below K / 10.  ``rejected``: share
+    of images whose largest e^T is below K / 2.
     """
     ratio, largest = np.exp(scores["true"]), np.exp(scores["largest"])
     # softmax = largest / sum: the sum of e^T over the labels, less the true one's.

@@ -93,8 +93,7 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
 def outcome(terms: pd.DataFrame, steps: int) -> pd.DataFrame:
     """A row per member: the step at which it diverged, and the one from which it stood still.
 
-    A member stands still when its estimate moves by less than :data:`FROZEN` from there to the
-    end, over a tenth of the run at least.
+    Still: its estimate moves by less than :data:`FROZEN` over the last tenth of the run at least.
     """
     found = divergence(terms)[["member", "loss", "seed", "step"]]
     found = found.rename(columns={"step": "diverged_step"})
@@ -128,10 +127,7 @@ def control_tables() -> pd.DataFrame | None:
 
 
 def staircase_tables(p: dict[str, Any]) -> dict[str, pd.DataFrame]:
-    """Errors, thinned curves and outcomes of the finished cells, and of those of earlier sittings.
-
-    By artifact, see :data:`FIG7`.
-    """
+    """The rows of each of :data:`FIG7`, of the finished cells and of earlier sittings."""
     task = task_of(p)
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in FIG7}
     for kind, todo in (

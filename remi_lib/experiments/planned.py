@@ -59,10 +59,7 @@ def table2_runs(
 
 
 def precision_control(runs: Sequence[Run], precision: str, weight: float) -> list[Run]:
-    """CLB at seed 0 of :data:`CONTROL`'s losses in another precision, a column beside Table 2.
-
-    None if ``precision`` is "" or the runs' own.  ``weight``: lambda of the regularised loss.
-    """
+    """CLB at seed 0 of :data:`CONTROL`'s losses in another precision, a column beside Table 2."""
     found = [
         run
         for run in runs

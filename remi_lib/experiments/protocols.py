@@ -1,9 +1,8 @@
 """Which lambda a regularised loss is reported at: three protocols, each with what it may see.
 
-"best MI": the paper's, the lambda "that shows the best MI", chosen after the fact on the training
-MI by its distance to H(Y).  "held-out": the lambda with the largest MI on held-out pairs, which
-needs no truth.  "fixed": one lambda for all losses.  A protocol that may choose among values that
-reach towards 0 can hardly do worse than the original loss; only "fixed" compares like with like.
+"best MI": the paper's, chosen after the fact by the distance of the training MI to H(Y).
+"held-out": the largest MI on held-out pairs.  "fixed": one lambda for all.  A choice among values
+that reach towards 0 can hardly lose to the original; only "fixed" compares like with like.
 """
 
 from __future__ import annotations
@@ -25,12 +24,8 @@ PROTOCOLS = ("best MI", "held-out", "fixed")
 def choices(runs: pd.DataFrame, protocol: str, fixed: float) -> pd.Series:
     """Lambda of each regularised cell, indexed by :data:`~.image_results.CELL`.
 
-    ``runs``: of :func:`~.image_results.per_run`, every lambda.  A diverged run is infinitely far
-    from H(Y) and holds out nothing, so a lambda at which a seed diverged is taken only if all have
-    one.
-
-    Raises:
-        ValueError: an unknown protocol, or a fixed lambda that was not run.
+    A diverged run is infinitely far from H(Y) and holds out nothing, so a lambda at which a seed
+    diverged is taken only if all have one.
     """
     one_of("protocol", protocol, PROTOCOLS)
     twins = runs[[split_name(name)[1] for name in runs["loss"]]]
@@ -45,10 +40,7 @@ def choices(runs: pd.DataFrame, protocol: str, fixed: float) -> pd.Series:
 
 
 def choose(runs: Sequence[Run], results: Results, protocol: str, fixed: float) -> list[Run]:
-    """Every original run, and the regularised ones at the lambda that the protocol chooses.
-
-    ``results``: of the same runs, in the same order.
-    """
+    """Every original run, and the regularised ones at the lambda that the protocol chooses."""
     weights = choices(per_run(results), protocol, fixed)
     kept = []
     for run in runs:
@@ -69,11 +61,7 @@ def of_the_same_lambda(others: Sequence[Run], chosen: Sequence[Run]) -> list[Run
 
 
 def control(runs: Sequence[Run], among: Sequence[Run]) -> pd.DataFrame:
-    """Runs in another precision beside the same runs in Table 2's: a row a run.
-
-    ``among``: Table 2's.  Columns ``mi``, ``accuracy`` and how it ended, of both and their
-    difference.
-    """
+    """Runs in another precision beside the same of Table 2 (``among``), and their difference."""
     own = per_run(load(runs))
     usual = per_run(load([_twin(run, among) for run in runs]))
     table = own[[*CELL, "seed", "weight"]].assign(

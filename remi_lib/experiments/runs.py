@@ -25,8 +25,8 @@ def run(
 ) -> History:
     """:func:`train`, remembered: the same members trained by the same code are read back.
 
-    ``chunk``: train and remember so many members at a time, in one process per core; 0 trains
-    them as one model.  On a CPU a chunk that fits the cache is faster, on a GPU one model is.
+    ``chunk``: train so many members at a time, in one process per core; 0 trains them as one model.
+    On a CPU a chunk that fits the cache is faster, on a GPU one model is.
     """
     size = chunk or len(members)
     parts = [members[i : i + size] for i in range(0, len(members), size)]

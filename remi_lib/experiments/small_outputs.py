@@ -1,8 +1,4 @@
-"""Fig 8 in the paper's direction on a CPU: CIFAR-10's critic on digits of MNIST.
-
-The overnight profile's networks: ReMINE on SLB, the images, batch and length of the profile's
-Table 2, and notebook 7's lambda.
-"""
+"""Fig 8 in the paper's direction on a CPU: CIFAR-10's critic on digits of MNIST."""
 
 from __future__ import annotations
 

@@ -17,8 +17,7 @@ from remi_lib.training import History, tidy
 def oracle(task: StaircaseTask, members: Sequence[Member], device: str = "cpu") -> History:
     """What each member's loss says of the *exact* critic, on the batches it would train on.
 
-    The density ratio is known in closed form; each bound is fed its own optimum (log dP/dQ, or
-    that + 1 for NWJ).  What is left is the bound's own bias and variance at this batch size.
+    Each bound is fed its own optimum, so what is left is its bias and variance at this batch size.
     """
     where = torch.device(device)
     ensemble = Ensemble(members, where)

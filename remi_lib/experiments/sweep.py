@@ -1,8 +1,7 @@
 """A list of runs in, a finished list of results out.
 
-Every result is one folder of tables in the cache, keyed by the run's configuration and the code
-that computes it, and appears only when it is whole.  So a sweep that was interrupted, anywhere
-and in any way, goes on with what is missing, and two notebooks that ask for the same run share it.
+A result appears in the cache only when it is whole: an interrupted sweep goes on with what is
+missing, and two notebooks that ask for the same run share it.
 """
 
 from __future__ import annotations
@@ -35,17 +34,11 @@ def sweep(
     """Finish the runs and return all their results.
 
     Args:
-        name: of the progress bar.
-        engine: "local" (worker processes) or "ray" (a cluster, see :mod:`.cluster`);
-            the environment's ENGINE, or local, if None.
-        device: of every worker.
-        workers: local processes, single-threaded each; one per core, or
-            :func:`per_gpu` per GPU, if None.
+        engine: "local" (processes) or "ray" (:mod:`.cluster`); the environment's ENGINE if None.
+        workers: local processes; one per core, or :func:`per_gpu` per GPU, if None.
         stack: at most so many runs of equal company are trained as one batched model.
 
-    Raises:
-        ValueError: an engine that does not exist.
-        RuntimeError: runs are still missing after their workers died :data:`ATTEMPTS` times.
+    Raises RuntimeError if runs are missing after their workers died :data:`ATTEMPTS` times.
     """
     engine = engine or os.environ.get("ENGINE") or "local"
     one_of("engine", engine, ENGINES)
@@ -96,10 +89,7 @@ def _work(runs: Sequence[Run], device: str) -> int:
 
 
 def _local(groups: Sequence[Sequence[Run]], device: str, workers: int | None) -> Iterator[int]:
-    """Worker processes on this machine; a dead one ends the round, the next takes the rest.
-
-    GPUs take turns, :func:`per_gpu` processes on each.
-    """
+    """Worker processes on this machine; a dead one ends the round, the next takes the rest."""
     gpus = torch.cuda.device_count() if resolve_device(device).type == "cuda" else 0
     if gpus and device in ("auto", "cuda"):
         workers = workers or per_gpu() * gpus

@@ -1,13 +1,10 @@
 """A profile of long runs as cells: done one by one, resumed anywhere, with what computed each.
 
-A cell is a computation that fills one folder of the cache.  The cache is keyed by the code, so an
-edit would make a night of results look undone; a cell is therefore looked for by its
-configuration alone, and its record says which commit computed it.  ``status`` shows when that is
-not today's code; nothing is thrown away or recomputed without being asked for.
+The cache is keyed by the code, so an edit would make a night of results look undone; a cell is
+therefore looked for by its configuration alone, and its record says which commit computed it.
 
-A machine may not last; what is committed does.  The records of finished cells are a table that is
-committed beside their rows (:func:`records`), and a cell that is in it is not computed again on a
-machine that has an empty cache.
+A machine may not last; what is committed does.  The records of finished cells are committed
+beside their rows (:func:`records`); an empty cache does not have such a cell computed again.
 """
 
 from __future__ import annotations
@@ -38,7 +35,7 @@ class Cell:
     """A run, the folder it fills and what it costs.
 
     ``folders`` is how the paths of such folders begin in the cache, ``config`` what is stored in
-    them, ``module`` the module that computes, ``cost`` in any unit that cells of ``kind`` share.
+    them, ``cost`` in any unit that cells of ``kind`` share.
     """
 
     kind: str
@@ -84,8 +81,8 @@ def finish(
 ) -> None:
     """Compute what is missing, in the order given; ``again``: what older code computed, too.
 
-    ``committed``: a table of :func:`records`; its cells are not missing.
-    Another process may do the same meanwhile: a cell that one of them is at, the other leaves.
+    ``committed``: a table of :func:`records`; its cells are not missing.  A cell that another
+    process is at is left to it.
     """
     for cell in cells:
         held = FileLock(cell.record.with_suffix(".lock"))

@@ -76,11 +76,8 @@ class Ledger:
         """Record and return the verdict on a claim: by id (``id@dataset``), or one of your own.
 
         ``evidence``: a sample per seed, from which the claim's estimand is computed, or what
-        :mod:`evidence` made of them.  ``parts``: the same for each member of a family that is
-        judged as one claim; they are recorded, with Holm's p-values, and decide nothing.
-
-        Raises KeyError for an unknown id and ValueError for a claim of another notebook, an own
-        claim under the id of another, or evidence that is none.
+        :mod:`evidence` made of them.  ``parts``: the same for each member of a family; they are
+        recorded, with Holm's p-values, and decide nothing.
         """
         own = isinstance(claim, Claim)
         found = self._named(claim) if isinstance(claim, str) else claim
@@ -160,8 +157,8 @@ class Ledger:
     def save(self, complete: bool = True) -> Styler:
         """Write ``claims/<notebook>.json`` and return the verdicts as a table for display.
 
-        Raises ValueError if a claim that is due was left unjudged, unless the evidence is said not
-        to be ``complete``: long runs are judged as far as they have come, the rest is "not run".
+        Every claim that is due must be judged, unless the evidence is said not to be ``complete``:
+        long runs are judged as far as they have come, the rest is "not run".
         """
         unjudged = [claim for claim in self.due() if claim not in self.entries]
         if unjudged and complete:
@@ -237,10 +234,9 @@ def worded(entry: Mapping[str, Any]) -> str:
 def verdict_line(entry: Mapping[str, Any]) -> str:
     """``id: verdict`` of a judged claim.
 
-    REMI_REFERENCE names the figures that a check compares with.  Seeds are few and training is
-    chaotic, so on another CPU a statistic near its threshold may land on the other side of it.
-    If its value there is compatible with the reference's, the line repeats the reference's
-    verdict and says "(here: ...)", which nbval is told to overlook; otherwise it differs.
+    Seeds are few and training is chaotic: on another CPU a statistic near its threshold may land on
+    the other side of it.  If its value is compatible with the one in REMI_REFERENCE's figures, the
+    line repeats the verdict there and says "(here: ...)", which nbval is told to overlook.
     """
     line = f"{entry['id']}: {worded(entry)}"
     reference = os.environ.get("REMI_REFERENCE")
@@ -280,8 +276,7 @@ def collect(profile: str) -> pd.DataFrame:
     """The whole ledger as one profile sees it: a row per claim and data set, in the files' order.
 
     Of the profiles in EVIDENCE the largest that judged a claim gives its entry; another profile's
-    own entries come before them.  A claim that nobody judged is one row, "not run", with what it
-    waits for.
+    own entries come before them.  A claim that nobody judged is one row, "not run".
     """
     found: dict[str, dict] = {}
     own = figures_dir(profile)

@@ -1,8 +1,7 @@
 """What a claim is judged by: one statistic with its 95% interval, and what it could have seen.
 
-Every statistic names its estimand, so that a mean is never a median in disguise.  What cannot be
-estimated is refused: a mean over runs of which some diverged, a median of five seeds, an interval
-that has no end on either side.
+Every statistic names its estimand.  What cannot be estimated is refused: a mean over runs of which
+some diverged, a median of five seeds, an interval that has no end on either side.
 """
 
 from __future__ import annotations
@@ -56,8 +55,8 @@ class Evidence:
     def sees(self) -> float:
         """The smallest effect the comparison could have seen: half its interval's width.
 
-        A true effect of this size lies outside the threshold's side of the interval in half of
-        all repetitions; a smaller one usually does not.  An exact number sees everything, 0.
+        A true effect of this size lies outside the threshold's side of the interval in half of all
+        repetitions; a smaller one usually does not.
         """
         return (self.high - self.low) / 2
 
@@ -75,10 +74,7 @@ def exact(value: float) -> Evidence:
 def measure(estimand: str, samples: ArrayLike) -> Evidence:
     """The estimate of ``estimand`` from one sample per seed (for a share: true or false).
 
-    mean: Student's t.  median: order statistics, six samples or more.  share: Clopper and
-    Pearson's.
-
-    Raises ValueError for too few samples, a NaN, or a mean with a sample that is not finite.
+    mean: Student's t.  median: order statistics.  share: Clopper and Pearson's.
     """
     if estimand == "exact":
         return exact(float(np.asarray(samples, dtype=float)))
@@ -95,12 +91,11 @@ def measure(estimand: str, samples: ArrayLike) -> Evidence:
 def with_test_images(samples: ArrayLike, accuracies: Sequence[ArrayLike], images: int) -> Evidence:
     """A mean difference of accuracies whose interval also knows that the test images are a sample.
 
-    ``samples``: the difference of each seed.  ``accuracies``: the accuracies that were subtracted
-    from each other (any shapes; their averages are used).  All seeds share the ``images`` test
-    images, so averaging over seeds does not lessen that error: the variance of a difference of two
-    proportions, [p(1-p) + q(1-q)] / images, is added to the variance over seeds.  It treats the
-    two networks' mistakes as independent; they mostly fall on the same images, so the interval is
-    on the wide side.
+    ``samples``: the difference of each seed.  ``accuracies``: those that were subtracted.  All
+    seeds share the ``images``, so averaging does not lessen that error: the variance of a
+    difference of two proportions, [p(1-p) + q(1-q)] / images, is added to the variance over
+    seeds.  It treats the two networks' mistakes as independent; they mostly fall on the same
+    images, so the interval is on the wide side.
     """
     over_seeds = measure("mean", samples)
     rates = [float(np.mean(np.asarray(a, dtype=float))) for a in accuracies]

@@ -32,9 +32,8 @@ def run(
 ) -> Path:
     """Execute notebooks/<name>.ipynb with params/<profile>/<name>.yaml into build/<profile>/.
 
-    ``rules`` are those of :func:`check`; ``device`` says, given the parameters, what it ran on.
-    The target appears only when every cell ran; a failed execution is kept beside it as
-    ``<name>.failed.ipynb`` and the exception is raised again.
+    ``device`` says, given the parameters, what it ran on.  The target appears only when every cell
+    ran; a failed execution is kept beside it as ``<name>.failed.ipynb``.
     """
     import papermill
 
@@ -89,10 +88,7 @@ def sources(root: Path, name: str, profile: str) -> tuple[Path, Path]:
 def _write_times(
     name: str, profile: str, values: dict[str, Any], started: float, device: str
 ) -> None:
-    """What ran, where and how long; ``computed`` results were new, also those of a neighbour.
-
-    Where all came from the cache, the time is kept of the run that computed them.
-    """
+    """What ran, where and how long; where all came from the cache, the time of the run before."""
     times = {
         "notebook": name,
         "profile": profile,
@@ -135,10 +131,10 @@ def _shown_progress() -> Iterator[None]:
 
 
 def cleaned(notebook: dict[str, Any]) -> dict[str, Any]:
-    """A notebook without what papermill and editors add; ids, tags, outputs and counts stay.
+    """A notebook without what papermill and editors add: the same results are the same file.
 
     A cell tagged ``clock`` shows times, which no run repeats: its outputs go, as do the random ids
-    of styled tables and the addresses of objects.  The same results are the same file.
+    of styled tables and the addresses of objects.
     """
     cells = notebook["cells"]
     kept = [c for c in cells if "injected-parameters" not in c["metadata"].get("tags", [])]
@@ -169,10 +165,7 @@ def stable_ids(html: str) -> str:
 
 
 def refresh(profile: str = "cpu") -> list[Path]:
-    """Copy the executed notebooks into ``notebooks/``, :func:`cleaned`.
-
-    Raises ParameterError, and copies none, if one was edited after it was executed.
-    """
+    """Copy the executed notebooks, :func:`cleaned`, into ``notebooks/``; none if one was edited."""
     root = project_root()
     fresh = {
         root / "notebooks" / executed.name: cleaned(

@@ -1,8 +1,7 @@
 """Executed notebooks as plain web pages that need no network, with an index.
 
-nbconvert renders them through one template, ``data/pages/cells.html.j2``: formulas become MathML,
-pictures files of their own, code folds away, and a link between notebooks becomes a link between
-pages.  The same notebooks always give the same bytes.
+nbconvert renders them through ``data/pages/cells.html.j2``: formulas become MathML, pictures files
+of their own, code folds away.  The same notebooks always give the same bytes.
 """
 
 from __future__ import annotations
@@ -104,11 +103,7 @@ def _values(cell: Mapping[str, Any]) -> dict[str, str]:
 
 
 def page(path: Path) -> Page:
-    """Render one executed notebook.
-
-    Raises ValueError, naming the notebook, for a cell that failed or was not executed and for a
-    formula that cannot be translated.
-    """
+    """Render one executed notebook; ValueError for a cell that failed or did not run."""
     notebook = nbformat.from_dict(json.loads(path.read_text(encoding="utf-8")))
     renderer = Renderer()
     try:
@@ -213,10 +208,7 @@ def _short_title(of: Page) -> str:
 
 
 def verdict_counts(entries: Sequence[Mapping[str, Any]]) -> str:
-    """ "9 hold, 2 do not hold; on a stand-in: 1 not resolved", as HTML; empty without claims.
-
-    Only evidence about the paper is in colour.
-    """
+    """ "9 hold, 2 do not hold; on a stand-in: 1 not resolved", as HTML; the paper's in colour."""
     told = []
     for where, looks, own in _groups(entries):
         kinds = Counter(Verdict(entry["verdict"]) for entry in own)
@@ -299,10 +291,7 @@ def _where(row: Mapping[str, str]) -> str:
 def compose(notebooks: Sequence[Path], claims: Path, profile: str) -> dict[str, bytes]:
     """The files of the site, by name: a page per notebook, pictures, style sheet and index.
 
-    ``claims`` is the folder with the notebooks' verdicts, of which the index tells how many; the
-    tables of messages and claims that the report left beside it open the index.
-
-    Raises ValueError for a notebook that failed, was not executed, or has an unknown formula.
+    The tables of messages and claims that the report left beside ``claims`` open the index.
     """
     pages = [page(path) for path in notebooks]
     names = [p.name for p in pages]
@@ -338,12 +327,7 @@ def compose(notebooks: Sequence[Path], claims: Path, profile: str) -> dict[str, 
 
 
 def render(profile: str) -> Path:
-    """Write build/<profile>/*.ipynb to figures/<profile>/html/, which is replaced as a whole.
-
-    Raises:
-        FileNotFoundError: nothing was executed under this profile.
-        ValueError: as :func:`compose`.
-    """
+    """Write build/<profile>/*.ipynb to figures/<profile>/html/, which is replaced as a whole."""
     executed = sorted((project_root() / "build" / profile).glob("[0-9]*.ipynb"))
     executed = [path for path in executed if not path.name.endswith(".failed.ipynb")]
     if not executed:

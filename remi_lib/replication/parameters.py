@@ -34,13 +34,7 @@ def declared(notebook: Path) -> dict[str, Any]:
 
 
 def check(notebook: Path, parameters: Path, rules: Rules | None = None) -> dict[str, Any]:
-    """The values of a parameter file, verified against the notebook that declares them.
-
-    ``rules``: what a key may hold, in every notebook that declares it.
-
-    Raises ParameterError for a key the notebook does not declare, a value of another type than
-    the declared one, or one that a rule does not allow.
-    """
+    """The values of a parameter file, verified against the notebook and the ``rules``."""
     expected = declared(notebook)
     try:
         given = yaml.safe_load(parameters.read_text(encoding="utf-8")) or {}

@@ -92,8 +92,7 @@ def _git(root: Path, *arguments: str, given: bytes | None = None) -> bytes:
 def compare_tables(old: Path, new: Path) -> tuple[str, str]:
     """How a CSV differs from a former one, and where.
 
-    Identical byte for byte; or with the same columns, rows and words, as many missing numbers and
-    the median of each column in the same place; or else it differs.
+    Within intervals: the same columns, rows and words, as many missing numbers, medians in place.
     """
     if old.read_bytes() == new.read_bytes():
         return IDENTICAL, ""

@@ -1,8 +1,7 @@
 """Where results live: cached computations, published artifacts, atomic writes.
 
-Everything is written beside its target and moved into place, so interrupted work is never
-mistaken for finished work.  The cache is keyed by the configuration and by a digest of the code
-that computes it: an edit to a plot redraws, an edit to a loss retrains.
+Everything is written beside its target and moved into place.  The cache is keyed by the
+configuration and by a digest of the code that computes it.
 """
 
 from __future__ import annotations
@@ -118,10 +117,9 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def config_key(config: Mapping[str, Any], module: str) -> str:
-    """A short key of a configuration, of the code that runs it and of torch's version.
+    """A short key of a configuration, of the code of ``module`` that runs it, of torch's version.
 
-    ``module``: the dotted name of the module that computes.  Code from elsewhere, such as that of
-    a registered loss, belongs into the configuration.
+    Code from elsewhere, such as that of a registered loss, belongs into the configuration.
     """
     import torch
 
@@ -170,8 +168,7 @@ def replace_folder(fresh: Path, folder: Path) -> None:
 def locked(*folders: Path) -> Iterator[None]:
     """Hold these results for this process; whoever else wants one waits, and finds it done.
 
-    Taken in one order everywhere, so that two holders of several cannot wait for each other; the
-    system frees a lock whose holder dies.
+    Taken in one order everywhere, so that two holders of several cannot wait for each other.
     """
     with ExitStack() as held:
         for folder in sorted(set(folders)):

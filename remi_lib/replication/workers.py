@@ -24,10 +24,8 @@ def unordered(
 ) -> Iterator[Result]:
     """``function(*job)`` of every job, as they finish, in ``workers`` processes.
 
-    One process per core if None; a single job, or worker, runs in this process.
-
-    Raises:
-        WorkerDied: a process was killed.  An exception of the function is raised as it is.
+    One process per core if None; a single job, or worker, runs in this process.  A process that was
+    killed raises :class:`WorkerDied`.
     """
     import joblib
     from joblib.externals.loky.process_executor import TerminatedWorkerError

@@ -35,9 +35,7 @@ from remi_lib.training import divergence
 def evaluate(trainer: Trainer, workers: int = 0, label: str | None = None) -> pd.DataFrame:
     """A row per member: accuracy and the sufficient statistics of all validation pairs.
 
-    Batch norm uses its running statistics.  SLB: largest logit.  CLB: the label of the training
-    picture with the largest inner product, which takes the embeddings of the training split.  A
-    member that is not finite has neither.
+    CLB's accuracy is that of the nearest training picture, which takes all training embeddings.
     """
     run = trainer.run
     tau = trainer.ensemble.limits

@@ -43,8 +43,7 @@ def gallery(rows: Mapping[str, Sequence[np.ndarray]], names: Sequence[str]) -> F
 def fig9(batches: pd.DataFrame, losses: Sequence[str], smooth: int) -> Figure:
     """Fig 9: the two terms of each loss and their difference over steps, SLB above, CLB below.
 
-    CLB's axis is logarithmic beyond 1 nat, since untrained scores are in the hundreds.  A panel
-    says so where a run is not finite.
+    CLB's axis is logarithmic beyond 1 nat: untrained scores are in the hundreds.
     """
     labels = {"joint_term": r"$E_P[T]$", "product_term": "second term", "mi": "MI estimate"}
     benchmarks = list(batches["benchmark"].unique())
@@ -78,10 +77,7 @@ def _say_if_lost(ax: Axes, run: pd.DataFrame) -> None:
 
 
 def fig9_seeds(curves: pd.DataFrame, truth: float, names: Mapping[str, str]) -> Figure:
-    """log E_Q[e^T] of MINE and ReMINE (left) and every loss's MI (right); a row per benchmark.
-
-    Lines are medians over seeds, bands their whole range.
-    """
+    """log E_Q[e^T] of MINE and ReMINE (left), every MI (right); medians and ranges of seeds."""
     benchmarks = list(curves["benchmark"].unique())
     figure, axes = panels(2 * len(benchmarks), columns=2, height=2.5, sharex=True)
     lost = curves.groupby(["benchmark", "loss"])["mi"].apply(lambda x: not np.isfinite(x).any())

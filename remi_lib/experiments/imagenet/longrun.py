@@ -1,7 +1,6 @@
 """Many long runs: each computed once, its processes started again when they die, results kept.
 
-``torchrun ... -m remi_lib.experiments.imagenet.longrun FILE`` runs what :func:`write_job` wrote,
-on one host or several; :func:`finish` does so by itself on one.
+``torchrun ... -m remi_lib.experiments.imagenet.longrun FILE`` runs what :func:`write_job` wrote.
 """
 
 from __future__ import annotations
@@ -47,12 +46,8 @@ ATTEMPTS = 3  # to finish a run whose processes die
 class Resources:
     """How a run is carried out: its speed depends on it, its configuration does not.
 
-    ``workers`` prepare batches, ``processes`` share each batch (one per GPU), ``minutes`` pass
-    between checkpoints.  Workers change no number.  Processes change the order of sums and, on
-    CPUs, batch norm, see :func:`~remi_lib.distributed.parallel`.
-
-    Raises:
-        ValueError: a number below its least.
+    ``minutes`` pass between checkpoints.  Workers change no number; processes change the order of
+    sums and, on CPUs, batch norm, see :func:`~remi_lib.distributed.parallel`.
     """
 
     device: str = "auto"
@@ -66,10 +61,7 @@ class Resources:
 
 
 def execute(run: LongRun, tree: Tree, resources: Resources, label: str | None = None) -> None:
-    """Finish a run in this process, or this process's part of it, and file its tables.
-
-    Whoever else wants the same run waits, and finds it done.
-    """
+    """Finish a run in this process, or this process's part of it, and file its tables."""
     folder = run.folder(tree)
     checkpoint = _checkpoint(folder)
     tf32 = tensor_float(run.task.precision == "tf32")
@@ -98,8 +90,7 @@ def _checkpoint(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Results:
-    """Finished runs, each table with the run's number: a row per step and member (``batches``),
-    member (``summary``), file that was skipped (``unreadable``)."""
+    """Finished runs by number: a row per step and member, per member, and per file skipped."""
 
     batches: pd.DataFrame
     summary: pd.DataFrame
@@ -112,10 +103,6 @@ def finish(
     """Compute what is missing, ``at_once`` runs side by side, and return all results.
 
     With ``resources.processes`` above 1 each run is torchrun's, on that many devices of this host.
-
-    Raises:
-        ValueError: ``at_once`` is below 1.
-        RuntimeError: a run is still missing after its processes died :data:`ATTEMPTS` times.
     """
     at_least("at_once", at_once, 1)
     runs = list(dict.fromkeys(runs))

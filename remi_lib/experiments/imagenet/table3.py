@@ -1,6 +1,6 @@
-"""Table 3 and Fig 9 from finished long runs: the runs they need, readings, verdicts.
+"""Table 3 and Fig 9 from finished long runs: the runs they need and their readings.
 
-Nothing here trains.  CE of Table 3 is InfoNCE on SLB's table: they differ by the constant log K.
+CE of Table 3 is InfoNCE on SLB's table: they differ by the constant log K.
 """
 
 from __future__ import annotations
@@ -38,9 +38,6 @@ def runs_of(
     """The runs of Table 3: both benchmarks, every seed; ``weights``: lambda of each benchmark.
 
     The small network trains all losses of a seed as one run, a residual one one loss a run.
-
-    Raises:
-        ValueError: a benchmark without a lambda.
     """
     if set(weights) != set(BENCHMARKS):
         raise ValueError(f"weights: {dict(weights)} must name {' and '.join(BENCHMARKS)}")
@@ -71,10 +68,7 @@ def batches_of(results: Results) -> pd.DataFrame:
 def per_run(results: Results) -> pd.DataFrame:
     """A row per run and member: MI, accuracy, drift, and how it ended.
 
-    ``mi``: mean over the batches of the last epoch, the paper's reading (nats).  ``drift`` and
-    ``settling``: log E_Q[e^T] and MI, mean over the last epoch minus mean over the middle one.
-    Batches without a joint pair say nothing of MI and are left out of it.  A run that diverged
-    has neither.
+    ``drift`` and ``settling``: log E_Q[e^T] and MI, last epoch minus the middle one (nats).
     """
     keys = ["run", "loss"]
     batches = results.batches
@@ -95,8 +89,7 @@ def per_run(results: Results) -> pd.DataFrame:
 def table3(runs: pd.DataFrame, entropy: float) -> pd.DataFrame:
     """Table 3, long: a row per benchmark, loss and quantity, ours and the paper's.
 
-    ``share`` and ``paper_share`` are MI over H(Y), the only scale on which another data set's MI
-    can be compared with ImageNet's; H(Y) is log 1000 there.
+    ``share``: MI over H(Y), the only scale on which two data sets compare; log 1000 for ImageNet.
     """
     published = _published()
     rows = []

@@ -1,13 +1,8 @@
 """A generated tree of labelled JPEG files: the stand-in where ImageNet cannot be had.
 
-A class is a texture in a palette: ten textures times six palettes make up to sixty.  Everything
-else about a picture is nuisance: the shape that shows the texture, its place, size and turn; the
-phase, turn and pitch of the texture; how far a colour lies from its palette; a gradient of any
-two colours behind, patches of a third in front, light, sensor noise, the picture's format and
-JPEG's own loss.
-
-Every picture depends on (seed, split, class, number) alone, so a tree is the same wherever and in
-whatever order it is made.
+A class is one of ten textures in one of six palettes; shape, place, size, turn, phase, pitch,
+colours, background, patches, light, noise, format and JPEG's loss are nuisance.  A picture depends
+on (seed, split, class, number) alone.
 """
 
 from __future__ import annotations
@@ -94,13 +89,7 @@ NAMES = tuple(f"{palette}_{texture}" for palette in PALETTES for texture in TEXT
 
 @dataclass(frozen=True)
 class Textures:
-    """What a generated tree holds: ``train`` and ``val`` files for each of ``classes`` classes.
-
-    ``side`` is the mean side in pixels.
-
-    Raises:
-        ValueError: fewer than two or more than sixty classes, or no files.
-    """
+    """``train`` and ``val`` files for each of ``classes`` classes, ``side`` pixels in the mean."""
 
     classes: int = 60
     train: int = 40

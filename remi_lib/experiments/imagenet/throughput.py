@@ -1,7 +1,6 @@
 """Images per second: of the loader alone, of the training step alone, and of both together.
 
-Whichever of the first two is smaller is what a run waits for.  The number of workers changes no
-result, so it may be chosen by these numbers.
+The number of workers changes no result, so it may be chosen by these numbers.
 """
 
 from __future__ import annotations
@@ -48,11 +47,9 @@ def measure(
     seconds: float = 1.5,
     label: str | None = None,
 ) -> pd.DataFrame:
-    """Rates of runs, one row per run, number of workers and part (:data:`PARTS`).
+    """Rates of runs in images per second, a row per run, workers and part (:data:`PARTS`).
 
-    Each is measured for ``seconds`` and two batches at least, after a first that does not count.
-    ``value`` is in images per second; ``hours`` what ImageNet's 1,281,167 training pictures take
-    at that rate.
+    ``hours``: what ImageNet's training pictures take at that rate.
     """
     where = resolve_device(device)
     rows = []

@@ -1,9 +1,7 @@
 """One long training on a tree of pictures: checkpoints, progress, and no step lost or done twice.
 
-Everything a run knows is one checkpoint file that replaces the former in one move: networks,
-optimiser, schedule, random state, the step, and what every batch so far said.  Whatever kills
-the run, the next start goes on from there, and the statistics are those of a run that was never
-interrupted.  This module computes; :mod:`~remi_lib.experiments.imagenet.longrun` keeps results.
+Everything a run knows is one checkpoint file that replaces the former in one move.  Whatever kills
+the run, the next start goes on from there as if it had never been interrupted.
 """
 
 from __future__ import annotations
@@ -53,14 +51,7 @@ SCHEDULES: Mapping[str, Callable[[float], float]] = {
 class LongRun:
     """One training with Adam on a tree; its members share the seed and every batch.
 
-    ``task``: benchmark, network, size and precision.  ``augment``: of the pictures, see
-    :func:`~remi_lib.experiments.imagenet.trees.picture_transform`.  ``schedule``: of the learning
-    rate, "constant" (the paper's) or "cosine".
-
-    Raises:
-        ValueError: members of different seeds or batch sizes, no epoch, an unknown schedule,
-            several members where the network trains one at a time, or half precision where it
-            has none.
+    ``augment``: see :func:`~.trees.picture_transform`.  ``schedule``: "constant" is the paper's.
     """
 
     task: ImageTask
@@ -264,8 +255,7 @@ def train(
 ) -> Trainer:
     """Train a run to its end, from its checkpoint if there is one.
 
-    The bar shows images per second, the time left, and the two terms of one member after the
-    other.  Ends early when no member is finite any more; the rest of the statistics is NaN.
+    Ends early when no member is finite any more; the rest of the statistics is NaN.
     """
     trainer = Trainer(run, tree, device)
     first = world().rank == 0

@@ -1,8 +1,4 @@
-"""From folders of JPEG files to batches on the device: ImageNet, or any tree laid out like it.
-
-``root/train/<class>/*`` and ``root/val/<class>/*``, torchvision's ImageFolder form and what its
-ImageNet class unpacks.  Files are read, decoded and cut to one size by worker processes; a batch
-travels to the device as uint8 and becomes floats there.
+"""From folders of JPEG files, as torchvision's ImageFolder has them, to batches on the device.
 
 What a step sees depends on the seed, the step and the tree, never on how many workers or
 processes brought it: the order is drawn per epoch, the augmentation per picture and epoch.
@@ -93,14 +89,9 @@ class Tree:
 
 
 def locate(name: str, data_root: str = "", textures: Textures | None = None) -> Path:
-    """The root of a tree by its name.
+    """The root of a tree by its name; "textures" is generated on first use.
 
-    "textures" is generated on first use.  "imagenet" (1000 classes) and "folder" (any tree) are
-    ``data_root``, or what REMI_IMAGENET names, or ``imagenet`` in the data folder.
-
-    Raises:
-        ValueError: the name is none of :data:`TREES`.
-        FileNotFoundError: there is no such folder.
+    The others are ``data_root``, or what REMI_IMAGENET names, or ``imagenet`` in the data folder.
     """
     one_of("dataset", name, TREES)
     if name == "textures":
@@ -115,13 +106,7 @@ def locate(name: str, data_root: str = "", textures: Textures | None = None) -> 
 
 
 def open_tree(name: str, root: Path) -> Tree:
-    """List a tree and check that a classifier can be trained and measured on it.
-
-    Raises:
-        FileNotFoundError: ``train`` or ``val``, or a class's files, are missing.
-        ValueError: fewer than two classes, a validation class that training lacks, or a tree
-            called ImageNet with other than 1000 classes.
-    """
+    """List a tree and check that a classifier can be trained and measured on it."""
     root = Path(root)
     classes = _class_folders(root / "train")
     if len(classes) < 2:
@@ -168,9 +153,8 @@ def _list(folder: Path, labels: dict[str, int]) -> Split:
 def picture_transform(size: int, augment: str, train: bool) -> v2.Transform:
     """A decoded picture -> ``size`` x ``size`` pixels.
 
-    "resize" is the authors' for training and evaluation: both sides to ``size``, whatever the
-    format.  "crop" is the usual recipe: random resized crop and flip in training, the middle of
-    a slightly larger picture in evaluation.
+    "resize" is the authors': both sides to ``size``, whatever the format.  "crop" is the usual
+    recipe: random resized crop and flip in training, the middle in evaluation.
     """
     one_of("augment", augment, AUGMENTS)
     if augment == "resize":
@@ -199,19 +183,9 @@ class Picture(NamedTuple):
 class Pictures(Dataset[Picture]):
     """The pictures of a split by (epoch, number).
 
-    A file that cannot be read or decoded is skipped and named in :attr:`Picture.unreadable`.  In
-    training the next readable file of its class takes its place, so that a batch keeps its size
-    and its labels; in evaluation the place stays empty.
-
-    Args:
-        split: the files.
-        size: side of a picture in pixels.
-        augment: see :func:`picture_transform`.
-        train: whether to augment and to fill places.
-        seed: of the augmentation.
-
-    Raises:
-        OSError: on access, if no file of a class is readable.
+    A file that cannot be decoded is named in :attr:`Picture.unreadable`.  In training the next
+    readable file of its class takes its place, so that a batch keeps its size and its labels; in
+    evaluation the place stays empty.
     """
 
     def __init__(
@@ -255,11 +229,8 @@ class Pictures(Dataset[Picture]):
 class Batches(Sampler[list[Key]]):
     """Steps ``start`` to ``steps`` of an endless shuffled supply, epoch after epoch.
 
-    A step takes ``batch`` pictures; what does not fill a batch at an epoch's end is dropped.  Of
-    each batch this process gets the ``rank``-th of ``world`` equal slices.
-
-    Raises:
-        ValueError: a batch larger than the split, or one that ``world`` does not divide.
+    What does not fill a batch at an epoch's end is dropped.  Of each batch this process gets the
+    ``rank``-th of ``world`` equal slices.
     """
 
     def __init__(
@@ -334,10 +305,7 @@ def _one_thread(_: int) -> None:
 def feed(
     pictures: Pictures, order: Sampler[list[Key]], workers: int, device: torch.device
 ) -> Iterator[Batch]:
-    """Batches on the device in the sampler's order, prepared ahead by ``workers`` processes.
-
-    0 workers prepare a batch when it is asked for, in this process.
-    """
+    """Batches on the device in the sampler's order, prepared ahead by ``workers`` processes."""
     supply: DataLoader = DataLoader(
         pictures,
         batch_sampler=order,

@@ -24,8 +24,7 @@ def second_term_variance(
 ) -> pd.DataFrame:
     """Var over samples of Q of E_Qn[e^T] and of log E_Qn[e^T], at T = log dP/dQ + C.
 
-    A row per problem and C; the same samples at every C, so that a slope is not noise.
-    ``mean_exact`` is e^(2C) Var_Q(dP/dQ) / n.
+    The same samples at every C: a slope is not noise.  ``mean_exact``: e^(2C) Var_Q(dP/dQ) / n.
     """
     stream = numpy_generator(seed, "samples of Q")
     rows = []
@@ -74,7 +73,7 @@ def two_valued(on: float, off: float, share: float, n: int) -> Moments:
 def drift_bias(log_partition: Tensor) -> Tensor:
     """What drift alone does to a micro-average: mean C - log mean e^C <= 0, (..., n) -> (...).
 
-    C is each batch's exact log E_Q[e^T].  By Jensen's inequality it is zero only without drift.
+    C is each batch's exact log E_Q[e^T].
     """
     pooled = logsumexp(log_partition, -1) - math.log(log_partition.shape[-1])
     return log_partition.mean(-1) - pooled
@@ -89,11 +88,10 @@ def _wide(terms: pd.DataFrame, column: str) -> Tensor:
 def averages(terms: pd.DataFrame, windows: Iterable[int], symbols: int, batch: int) -> pd.DataFrame:
     """Readings of :class:`DriftTask` runs of one batch size: a row per member and window (nats).
 
-    ``bias``: the windowed estimate minus the mean exact MI of the same critics (window 1 is
-    macro-averaging, all batches micro-averaging).  ``bias_centred``: the same with every batch
-    freed of drift, T - log E_Q[e^T].  In closed form, ``drift``: :func:`drift_bias` of the
-    windows, and ``jensen``: log E_Q[e^T] - E[log E_Qn[e^T]] with n = window * batch product pairs,
-    of a critic that has the run's mean gap on and off the support.
+    ``bias``: the windowed estimate minus the mean exact MI of the same critics (window 1: macro).
+    ``bias_centred``: with every batch freed of drift, T - log E_Q[e^T].  In closed form, ``drift``:
+    :func:`drift_bias`, and ``jensen``: log E_Q[e^T] - E[log E_Qn[e^T]] with n = window * batch, of
+    a critic that has the run's mean gap on and off the support.
     """
     joint, second, constant, exact_joint, gap = (
         _wide(terms, column)
@@ -123,8 +121,7 @@ def averages(terms: pd.DataFrame, windows: Iterable[int], symbols: int, batch: i
 def sharpness(terms: pd.DataFrame, symbols: int, batch: int) -> pd.DataFrame:
     """Why one estimate scatters more than another: a row per loss and seed of DriftTask runs.
 
-    ``exact MI``; ``gap`` between T on the support and off it; the ``SD`` of the estimate over
-    batches, and the ``SD of the gap``, exact for a critic that has that gap and is flat elsewhere.
+    ``SD of the gap``: exact for a critic that has that gap on the support and is flat elsewhere.
     """
     grouped = terms.assign(exact=terms["exact_joint"] - terms["log_partition"])
     grouped = grouped.groupby(["loss", "seed"], sort=False)
@@ -135,10 +132,9 @@ def sharpness(terms: pd.DataFrame, symbols: int, batch: int) -> pd.DataFrame:
 
 
 def reading_error(symbols: int, sizes: Iterable[int], floor: float = 0.01) -> pd.DataFrame:
-    """Error of log E_Qn[e^T] for a perfect one-hot critic, by the number n of product pairs.
+    """Error of log E_Qn[e^T] for a perfect one-hot critic, by the number n of product pairs (nats).
 
-    e^T is N on the diagonal and ``floor`` off it.  ``bias`` and ``rms`` are exact (nats).
-    Pooling W batches of B pairs is one draw of n = W B.
+    e^T is N on the diagonal and ``floor`` off it.  Pooling W batches of B pairs is one draw of W B.
     """
     rows = []
     for n in sizes:

@@ -37,8 +37,7 @@ POSITIVE_DISTANCES: Mapping[str, Distance] = {
 class Dual:
     """ReDV (Eq. 10) or ReNWJ (Eq. 11): a bound minus a distance of its second term from a target.
 
-    ``value = bound - weight * distance(second term, target)``; the second term is log E_Q[e^T] of
-    DV and E_Q[e^(T-1)] of NWJ, whose target is 1.
+    The second term is log E_Q[e^T] of DV and E_Q[e^(T-1)] of NWJ, whose target is 1.
     """
 
     name: str
@@ -80,8 +79,8 @@ def _settings(dual: Dual) -> list:
 def check_duals(problems: Problem, found: Sequence[Dual], critics: int, seed: int) -> pd.DataFrame:
     """Theorem 1 in numbers, a row per dual.
 
-    ``gap``: largest |value at the optimum - KL| over problems.  ``excess``: largest value - KL
-    over problems and random critics, half of them near the optimum, at scales from 0.01 to 10.
+    ``gap``: largest |value at the optimum - KL| over problems.  ``excess``: largest value - KL over
+    problems and random critics, half of them near the optimum, at scales from 0.01 to 10.
     """
     kl = problems.kl()
     stream = generator(seed, "random critics")
@@ -109,11 +108,8 @@ def ascend(
     """Gradient ascent on a table of scores, from T = 0, under the exact measures.
 
     Adam forgets its first, large gradients within ten steps and its steps shrink to lr/100000, so
-    that an objective with a kink is reached too; "sgd" is plain ascent at a constant rate.
-
-    Returns:
-        The critic (..., R, K) and, every ``every`` steps (0: never), the objective and
-        log E_Q[e^T] of the first problem, and the largest output off the support of P.
+    that an objective with a kink is reached too; "sgd" is plain ascent at a constant rate.  Returns
+    the critic (..., R, K) and its course, every ``every`` steps (0: never), of the first problem.
     """
     t = torch.zeros(problem.p.shape, dtype=problem.p.dtype, requires_grad=True)
     update: torch.optim.Optimizer
@@ -141,7 +137,7 @@ def ascend(
 
 
 def ascend_duals(problems: Problem, found: Sequence[Dual], steps: int = 2000) -> pd.DataFrame:
-    """:func:`ascend` for each dual: largest gap to KL and, for ReDV, to C, over the problems.
+    """Largest gap to KL and, for ReDV, to C after :func:`ascend`, a row per dual.
 
     The discrete distance is left out: it has no gradient.
     """
@@ -188,10 +184,7 @@ def shift_gap(problems: Problem, shifts: Sequence[float]) -> float:
 
 
 def one_hot_ascent(dual: Dual, steps: int, symbols: int = 16) -> pd.DataFrame:
-    """:func:`ascend` by plain gradient steps on the one-hot problem, where nothing attains KL.
-
-    A row every 5 steps: ``step, value, log_partition, off_max`` and ``gap`` = KL - value, nats.
-    """
+    """Plain gradient ascent on the one-hot problem, where nothing attains KL; every 5 steps."""
     problem = one_hot_problem(symbols)
     _, climb = ascend(dual, problem, steps, lr=1.0, optimizer="sgd", every=5)
     return climb.assign(gap=problem.kl().item() - climb["value"])

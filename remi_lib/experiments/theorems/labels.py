@@ -67,9 +67,8 @@ def pair_information(class_counts: Sequence[int]) -> float:
 def batch_law(class_counts: Sequence[int], batch: int) -> pd.DataFrame:
     """Exact law of J, the ordered same-label pairs of a batch drawn without replacement.
 
-    Columns ``pairs`` (J), ``probability`` and ``reading``: what a perfect critic's DV reads of
-    such a batch, log(B (B-1) / J), infinite at J = 0.  Numbers of one class in a batch that are
-    rarer than 1e-16 are left out.
+    ``reading``: what a perfect critic's DV reads of such a batch, log(B (B-1) / J).  Numbers of one
+    class in a batch that are rarer than 1e-16 are left out.
     """
     counts = [int(c) for c in class_counts]
     if not 2 <= batch <= sum(counts):
@@ -132,8 +131,7 @@ def batch_reading(law: pd.DataFrame) -> BatchReading:
 def labelled_sets(sets: Mapping[str, Tensor]) -> pd.DataFrame:
     """H(Y) and the KL of four pairs of measures, a row per labelled set (nats).
 
-    "theorem 7" and "theorem 8" are the theorems' pairs, "SLB pairs" and "CLB pairs" those that
-    the benchmark's code compares.
+    "theorem 7", "theorem 8": the theorems' pairs; "SLB pairs", "CLB pairs": the code's.
     """
     problems = {
         "theorem 7": supervised_problem,

@@ -56,14 +56,11 @@ def estimates(
 def quadratic_supremum(
     features_p: Tensor, features_q: Tensor, iterations: int = 30
 ) -> tuple[Tensor, Tensor]:
-    """Supremum of DV over T = theta . phi, given phi at the samples (..., n, f) of P and of Q.
+    """Supremum of DV over T = theta . phi (nats), and theta; phi at samples (..., n, f) of P, Q.
 
-    DV is concave in theta: Newton's steps, each halved until it climbs.  The class that adds a
-    free constant to T has the same supremum under ReMINE for every C and weight, since the
-    constant takes the penalty to 0 and DV does not see it.
-
-    Returns:
-        The supremum (...) in nats, and theta (..., f).
+    DV is concave in theta: Newton's steps, each halved until it climbs.  The class that adds a free
+    constant to T has the same supremum under ReMINE for every C and weight, since the constant
+    takes the penalty to 0 and DV does not see it.
     """
     mean_p = features_p.mean(-2)
     log_n = math.log(features_q.shape[-2])
@@ -197,11 +194,7 @@ def two_cells(bound: float, target: float) -> Problem:
 def channel_estimates(
     channel: Problem, classes: Iterable[tuple[str, float]], sizes: Sequence[int], draws: int
 ) -> pd.DataFrame:
-    """Theorem 2 on a channel for pairs (loss, M): the estimates over tables with |T| <= M.
-
-    Columns ``critics`` (their printed name), ``n, draw, estimate`` and ``supremum``, the limit of
-    the class (nats).
-    """
+    """Theorem 2 on a channel for pairs (loss, M): estimates over tables with |T| <= M (nats)."""
     tables = []
     for name, bound in classes:
         loss = make_loss(name, weight=0.1, tau=math.inf)
@@ -238,11 +231,7 @@ def needed_on_channel(
 def needed_on_two_cells(
     bounds: Iterable[int], draws: int, epsilon: float = 0.3, delta: float = 0.05
 ) -> pd.DataFrame:
-    """:func:`two_cells` over M for ReMINE with C = log 2 - M and with C = 0.
-
-    Columns ``M, C, MI`` (nats), ``needed`` and ``bound`` (samples), and ``failed``, the share of
-    samples of the bound's size that miss by more than epsilon.
-    """
+    """Samples needed, the bound's, and how often those miss, over M for ReMINE at two C."""
     rows = []
     for bound in bounds:
         for name, target in (("log 2 - M", math.log(2) - bound), ("0", 0.0)):

@@ -18,10 +18,7 @@ from remi_lib.tasks import BLOCK, Member, OneHotTask, Recorder, terms
 
 @dataclass(frozen=True)
 class FixedSampleTask(OneHotTask):
-    """A noisy channel seen through one sample of ``Member.batch`` pairs, the same at every step.
-
-    What training reads at its end is the estimator of Theorem 2 with a network for a critic.
-    """
+    """A noisy channel seen through one sample of ``Member.batch`` pairs: Theorem 2 by a network."""
 
     symbols: int = 8
     noise: float = 0.2

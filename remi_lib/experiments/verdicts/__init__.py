@@ -1,6 +1,4 @@
-"""The verdicts: what each notebook's tables say about its claims.
+"""What each notebook's tables say about its claims.
 
-A module per notebook; each function takes a ledger and tables that the notebook publishes, and
-trains nothing.  No module that computes imports one of these, so that the wording of a claim
-changes no stored result.
+No module that computes imports one of these: the wording of a claim changes no stored result.
 """

@@ -35,11 +35,7 @@ def prepared(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def judge(ledger: Ledger, runs: pd.DataFrame, rejs: pd.DataFrame) -> None:
-    """Judge every claim of notebook 4 that is due.
-
-    ``runs``: :func:`~.image_results.per_run` of the twelve losses.  ``rejs``: the
-    same of ReJS at several targets.
-    """
+    """Judge every claim of notebook 4 that is due; ``rejs``: runs of ReJS at several targets."""
     runs = prepared(runs)
     for name in ledger.datasets:
         say = sayer(ledger, name)
@@ -69,10 +65,7 @@ def judge_pairs(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:
 
 
 def judge_beats_ce(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:
-    """Judge from SLB runs whether :data:`~.published.AHEAD` are more accurate than cross-entropy.
-
-    The other losses that ran at every seed are parts of the claim too.
-    """
+    """Judge from SLB runs whether :data:`~.published.AHEAD` beat cross-entropy in accuracy."""
     images = test_images(dataset)
     wide = slb.pivot(index="seed", columns="loss", values="accuracy").dropna(axis=1)
     ahead = wide.sub(wide["infonce"], axis=0).drop(columns="infonce")

@@ -47,8 +47,6 @@ def at_best_weight(runs: pd.DataFrame, weights: Sequence[float] = PAPER_WEIGHTS)
     The paper's protocol: of its three lambdas (those of ``weights`` that were run) the one whose
     ``error`` = |MI - H(Y)|, averaged over seeds, is smallest.  It is chosen on the training MI
     that is then compared, and a small lambda hardly differs from none, so it can hardly lose.
-
-    Raises ValueError if a regularised loss was run at none of the lambdas.
     """
     regularised = np.array([split_name(name)[1] for name in runs["loss"]])
     candidates = runs[regularised & runs["weight"].isin(weights)]
@@ -72,8 +70,6 @@ def seeds_with(failed: pd.DataFrame, all_of_them: bool) -> np.ndarray:
 
     Losses share the network's start and the batches of a seed, so that their runs are no
     independent samples of what happens; a claim about several losses counts seeds.
-
-    Raises ValueError if a run is missing.
     """
     if failed.isna().any(axis=None):
         raise ValueError(f"failed: a run of {list(failed)} is missing at a seed")

@@ -25,8 +25,7 @@ def judge(ledger: Ledger, profile: str) -> None:
 def pairs_that_train(table: pd.DataFrame) -> pd.DataFrame:
     """The pairs of Table 2 whose original trains (it prints an MI), with what the penalty gains.
 
-    Columns added: ``closer`` (nats towards H(Y) = log K), ``better`` (accuracy), and whether the
-    printed intervals are apart, ``mi_apart`` and ``accuracy_apart``.
+    ``closer`` (nats towards H(Y) = log K), ``better`` (accuracy); ``*_apart``: intervals disjoint.
     """
     pairs = table[table["mi_original"] > 0].copy()
     truth = np.log(pairs["dataset"].map(CLASSES))

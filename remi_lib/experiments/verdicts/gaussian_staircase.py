@@ -19,10 +19,7 @@ WORST = math.log(10)  # a level on which a run diverged counts as ten times wors
 
 
 def log_ratio(first: pd.Series, second: pd.Series) -> pd.Series:
-    """log(first / second), at most :data:`WORST` either way; 0 where both are infinite.
-
-    NaN where one of the two was not run.
-    """
+    """log(first / second), at most :data:`WORST` either way; 0 where both are infinite."""
     first, second = first.align(second)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.log(first / second)
@@ -40,9 +37,7 @@ def ratios(errors: pd.DataFrame, first: str, second: str, quantity: str = "rmse"
 def judge(ledger: Ledger, dataset: str, errors_of: Mapping[str, pd.DataFrame]) -> None:
     """Judge every claim of notebook 6 that is due, for the staircase named ``dataset``.
 
-    ``errors_of``: "learned" (the twelve), "js" (with ``reading``), "clipped" (NWJ that
-    is only clipped) and "bent" (the transformed task), each as
-    :func:`~remi_lib.experiments.gaussian_staircase.errors` gives it.
+    ``errors_of``: "learned" (the twelve), "js", "clipped" (clip-only NWJ), "bent" (transformed).
     """
     learned = errors_of["learned"]
     judge_twelve(ledger, dataset, learned)

@@ -37,8 +37,7 @@ def judge(
 ) -> None:
     """Judge every claim of notebook 5 that is due.
 
-    ``originals``: runs of the six losses without penalty in CLB.  ``swept``: the regularised ones
-    at every lambda.  ``squares``, ``scaled``: the runs of each cell of the ablations.
+    ``swept``: the regularised losses at every lambda.  ``squares``, ``scaled``: the ablations.
     """
     runs = prepared(pd.concat([originals, swept], ignore_index=True))
     for name in ledger.datasets:
@@ -61,10 +60,7 @@ def judge_squares(ledger: Ledger, dataset: str, clip: pd.DataFrame, penalty: pd.
 
 
 def judge_pairs(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
-    """Judge from CLB runs what the penalty does to the families that the paper finds to train.
-
-    ``runs``: as :func:`~.benchmark.prepared` has them, of these families at every lambda.
-    """
+    """Judge from CLB runs what the penalty does to the families that the paper finds to train."""
     say, images = sayer(ledger, dataset), test_images(dataset)
     chosen = at_best_weight(runs)
     families = trained(chosen, TRAINING)

@@ -31,12 +31,9 @@ def judge_explosion(
     diverged: pd.DataFrame,
     overflow: pd.Series,
 ) -> None:
-    """Judge the claims of notebook 2.
+    """Judge the claims of notebook 2; ``mi``: the batch estimates of the last window.
 
-    ``mi``: the batch estimates of the last window.  ``probes``: the critics' exact readings over
-    training.  ``diverged``: the step at which each member's numbers stopped being finite, if they
-    did.  All with ``name`` (the loss as printed) and ``seed``.  ``overflow``: whether NWJ's numbers
-    did at further seeds.
+    ``overflow``: whether NWJ's numbers stopped being finite at further seeds.
     """
     by = ["name", "seed"]
     scatter = mi.groupby(by)["mi"].std().fillna(np.inf)  # diverged: more than any number
@@ -58,11 +55,7 @@ def judge_explosion(
 def judge_drift(
     ledger: Ledger, early: pd.DataFrame, late: pd.DataFrame, end: pd.DataFrame, terms: pd.DataFrame
 ) -> None:
-    """Judge the claims of notebook 1.
-
-    ``early``, ``late``: means of a window's readings, ``end``: the last ones, all by (loss, seed).
-    ``terms``: the recorded terms of every batch.
-    """
+    """Judge the claims of notebook 1, from means of two windows and the last step."""
     drift, gap = late - early, (end["on_min"] - end["off_max"]).unstack("loss")
     ledger.judge("fig1.mine-drifts", drift["log_second"]["mine"])
     ledger.judge("fig1.nwj-does-not-drift", drift["log_second"]["nwj"])

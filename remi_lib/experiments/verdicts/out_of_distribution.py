@@ -10,11 +10,7 @@ from remi_lib.replication.claims import Ledger
 
 
 def judge(ledger: Ledger, name: str, sets: pd.DataFrame, areas: pd.DataFrame, far: str) -> None:
-    """Judge notebook 7's claims for one data set; ``far`` is the foreign set they are about.
-
-    ``sets``: :func:`~remi_lib.experiments.out_of_distribution.summary`.  ``areas``: the AUROC
-    of each loss, seed, foreign set and score.
-    """
+    """Judge notebook 7's claims for one data set; ``far`` is the foreign set they are about."""
     say = sayer(ledger, name)
     remine = sets[sets["loss"] == "remine"].set_index(["set", "seed"])
     known, held_out, other = (remine.loc[kind] for kind in ("train", "test", far))

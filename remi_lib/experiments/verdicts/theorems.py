@@ -21,11 +21,7 @@ EPSILON, DELTA = 0.2, 0.05  # Theorems 3 and 4 are checked at this accuracy and 
 def judge_duals(
     ledger: Ledger, problems: Problem, duality: pd.DataFrame, climb: pd.DataFrame
 ) -> None:
-    """Theorem 1 and Lemma 9.
-
-    ``duality``: ``check_duals`` with ``ascend_duals``.  ``climb``: the ascent on the exact ReDV of
-    the one-hot problem.
-    """
+    """Theorem 1 and Lemma 9, from ``check_duals`` with ``ascend_duals`` and ``one_hot_ascent``."""
     family = float(theorems.shift_gap(problems, range(-5, 6)))
     by_dual = duality.assign(dual=duality["dual"].str.lower()).groupby("dual")["gap"].max()
     parts = {**by_dual.to_dict(), "any critic above KL": duality["excess"].max(), "lemma 9": family}
@@ -71,8 +67,7 @@ def judge_samples(ledger: Ledger, draws: int) -> None:
 def judge_variance(ledger: Ledger, variances: pd.DataFrame) -> None:
     """Theorem 5, from the sampled variances by constant.
 
-    The variance of the logarithm does not depend on C at all; its slope is 0 but for rounding
-    where the same draws are used at every C.
+    The logarithm's does not depend on C: its slope is 0 but for rounding, the draws being the same.
     """
     mean, log = (theorems.log_slopes(variances, name) for name in ("mean", "log"))
     ledger.judge("thm5.exponential", np.asarray(mean, dtype=float))
@@ -93,7 +88,7 @@ def judge_averages(ledger: Ledger, ends: pd.DataFrame) -> None:
 
 
 def judge_entropy(ledger: Ledger, labelled: pd.DataFrame, per_batch: float) -> None:
-    """Theorems 7 and 8; ``labelled``: MI per set (the digits last) and H(Y), ``entropy``.
+    """Theorems 7 and 8; ``labelled``: MI per set, the digits last, and H(Y).
 
     ``per_batch``: what a perfect critic reads on average of the digits' batches of 10.
     """

@@ -1,8 +1,4 @@
-"""Digits by InfoNCE, which is cross-entropy: learning rates, remedies, calibration.
-
-A member is a small MLP trained with one remedy, learning rate, weight and seed; all of a study
-train as one model.
-"""
+"""Digits by InfoNCE, which is cross-entropy: learning rates, remedies, calibration."""
 
 from __future__ import annotations
 
@@ -31,9 +27,9 @@ BINS = 15  # of the calibration error, as Guo et al. 2017
 class Remedy:
     """What a member does against drifting or exploding scores.
 
-    ``loss`` and ``weight`` say which penalty; ``z`` draws it to C = -log K, the z-loss's, and not
-    to the paper's 0.  ``centred`` subtracts the mean over classes from the output weights and
-    biases (mu-centering); ``clipped`` scales gradients to norm 1; ``decay`` is decoupled.
+    ``z`` draws the penalty to C = -log K, the z-loss's, and not to the paper's 0.  ``centred``
+    subtracts the mean over classes from the output weights and biases (mu-centering); ``clipped``
+    scales gradients to norm 1; ``decay`` is decoupled.
     """
 
     loss: str = "infonce"
@@ -161,9 +157,8 @@ def _clip(parameters: Sequence[torch.nn.Parameter], members: Tensor) -> None:
 def readings(t: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """What logits (M, n, K) and labels (n,) say, each (M,); NaN where a member went non-finite.
 
-    ``nll`` with the softmax; ``nll_bare`` without, i.e. with log Z taken to be 0; ``accuracy``;
-    ``log_z``, the mean log sum e^T of a sample, and ``log_z_95``, the 95th percentile of its
-    absolute value; ``ece``, the calibration error over :data:`BINS` bins of the confidence.
+    ``nll_bare``: with log Z taken to be 0; ``log_z``: mean log sum e^T of a sample, ``log_z_95``:
+    95th percentile of its size; ``ece``: calibration error over :data:`BINS` bins.
     """
     finite = t.isfinite().all(-1).all(-1)
     log_z = t.logsumexp(-1)
@@ -192,8 +187,7 @@ def calibration_error(confidence: Tensor, hit: Tensor) -> Tensor:
 def sensitivity(final: pd.DataFrame, ceiling: float) -> pd.DataFrame:
     """Learning-rate sensitivity (Wortsman et al. 2023) of each remedy and seed, in nats.
 
-    The mean over rates of the loss above that of the best rate, where no run counts worse than
-    ``ceiling``, the loss of a guess (log K); a run that went non-finite counts as a guess.
+    The mean over rates of the loss above the best rate's, none worse than ``ceiling``, log K.
     """
     loss = final["nll"].fillna(math.inf).clip(upper=ceiling)
     by = loss.groupby([final["remedy"], final["seed"]], sort=False)

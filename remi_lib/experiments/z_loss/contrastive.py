@@ -1,7 +1,4 @@
-"""Embeddings of digits: where the penalty is idle, and a learned logit scale.
-
-Both studies train through :mod:`remi_lib.nn`, seeds and weights side by side.
-"""
+"""Embeddings of digits: where the penalty is idle, and a learned logit scale."""
 
 from __future__ import annotations
 
@@ -37,9 +34,8 @@ def idle(
 ) -> pd.DataFrame:
     """SupCon-like training with and without the penalty, for each (normalised, temperature).
 
-    A row per setting, weight (0 or ``weight``) and seed: the mean |log Z| (log-mean-exp of a row,
-    its mean over joint pairs) and the penalty's part of the loss over the last quarter of the
-    steps, and the test accuracy of the nearest class mean.
+    The mean |log Z| (log-mean-exp of a row) and the penalty over the last quarter of the steps, and
+    the test accuracy of the nearest class mean.
     """
     config = {
         "settings": [list(s) for s in settings],
@@ -127,9 +123,8 @@ def learned_scale(
 ) -> Tables:
     """CLIP on the upper and lower halves of images, with a learned logit scale from 1 / 0.07.
 
-    The guard is CLIP's clamp of the scale at 100, the penalty, both or none.  Tables ``course``
-    (scale and log Z every ``every`` steps) and ``final`` (recall@1 among the test images, both
-    ways), a row per precision, guard and seed.
+    The guard is CLIP's clamp of the scale at 100, the penalty, both or none.  Tables ``course`` and
+    ``final`` (recall@1 among the test images, both ways).
     """
     config = {
         **{"precisions": list(precisions), "weight": weight, "seeds": seeds, "dataset": dataset},

@@ -52,8 +52,7 @@ class Text:
 def load_text() -> Text:
     """The licence text of Python and its help topics, part of the language reference.
 
-    Both differ between versions of Python, so the digest belongs to a result's key.  A Python
-    without the file of its licence has the topics alone.
+    Both differ between versions of Python, so the digest belongs to a result's key.
     """
     text = LICENCE.read_text(encoding="utf-8") if LICENCE.is_file() else ""
     text += "".join(topics[name] for name in sorted(topics))
@@ -98,10 +97,7 @@ class Decoder(nn.Module):
 
 
 def run(model: Model, precisions: Sequence[str], seeds: int, every: int) -> Tables:
-    """Tables ``course`` (log Z of the batch) and ``final`` (test loss), a row per run.
-
-    A run has a weight of the z-loss (0: cross-entropy alone), a precision and a seed.
-    """
+    """Tables ``course`` (log Z of the batch) and ``final`` (test loss), a row per run."""
     text = load_text()
     config = {
         "model": asdict(model),

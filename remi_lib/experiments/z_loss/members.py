@@ -13,10 +13,7 @@ from remi_lib.streams import generator
 
 
 class StackedMLP(nn.Module):
-    """M independent MLPs with ReLU and a linear output; initial parameters depend on the seed.
-
-    ``widths`` are the input, the hidden layers and the output.
-    """
+    """M independent MLPs with ReLU and a linear output; initial parameters depend on the seed."""
 
     def __init__(self, seeds: Sequence[int], widths: Sequence[int], purpose: str) -> None:
         super().__init__()
@@ -36,10 +33,7 @@ class StackedMLP(nn.Module):
 
 
 class MemberAdam:
-    """AdamW (Loshchilov & Hutter 2019) whose rate and decay (M,) differ between members.
-
-    torch's has one rate for a tensor; with equal rates the two agree.  Parameters (M, ...).
-    """
+    """AdamW (Loshchilov & Hutter 2019) whose rate and decay (M,) differ between members."""
 
     betas, eps = (0.9, 0.999), 1e-8
 

@@ -26,8 +26,8 @@ DOTS = {"errorbar": ("pi", 80), "estimator": "median", "dodge": 0.4, "linestyle"
 def identity_errors(count: int, weight: float, rows: int = 16, classes: int = 10) -> pd.DataFrame:
     """Both sides of the identity on ``count`` random tables of growing scale, in double precision.
 
-    Columns ``scale``, ``z_loss`` (the definition, lambda mean (log sum e^T)^2), ``pinned``
-    (ReInfoNCE's penalty at C = -log K), ``variance`` (lambda Var log Z) and ``error``, relative.
+    ``z_loss`` (lambda mean (log sum e^T)^2) is ``pinned`` (ReInfoNCE's penalty at C = -log K) plus
+    ``variance`` (lambda Var log Z), up to ``error``, relative.
     """
     scale = torch.logspace(-2, 3, count, dtype=torch.float64)
     stream = generator(0, "z_loss identity")
@@ -172,10 +172,7 @@ def _paired(
 
 
 def judge(ledger: Ledger, tables: Mapping[str, pd.DataFrame], ceiling: float, batch: int) -> None:
-    """Judge every claim of notebook 12 from its tables alone.
-
-    ``tables``: identity, rates, idle, scale, calibration, plug_in and language.
-    """
+    """Judge every claim of notebook 12 from its tables alone."""
     worst = float(tables["identity"]["error"].max())
     ledger.judge("z.identity", Estimate(worst, worst, worst))
     _judge_rates(ledger, sensitivity(tables["rates"], ceiling))
