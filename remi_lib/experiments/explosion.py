@@ -8,13 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from remi_lib.experiments.plots import (
-    colour,
-    lines,
-    panels,
-    reference,
-    span,
-)
+from remi_lib.experiments.plots import colour, lines, panels, reference, span
 from remi_lib.losses import split_name, title
 
 

@@ -17,17 +17,9 @@ from remi_lib.evaluation import (
     neighbour_accuracy,
 )
 from remi_lib.experiments.imagenet.training import Trainer
-from remi_lib.experiments.imagenet.trees import (
-    InOrder,
-    Pictures,
-    Split,
-    Unreadable,
-    feed,
-)
+from remi_lib.experiments.imagenet.trees import InOrder, Pictures, Split, Unreadable, feed
 from remi_lib.progress import progress
-from remi_lib.replication.store import (
-    Tables,
-)
+from remi_lib.replication.store import Tables
 from remi_lib.training import divergence
 
 

@@ -12,14 +12,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from remi_lib.experiments.plots import (
-    WIDTH,
-    band,
-    colour,
-    lines,
-    panels,
-    reference,
-)
+from remi_lib.experiments.plots import WIDTH, band, colour, lines, panels, reference
 from remi_lib.losses import split_name, title
 
 

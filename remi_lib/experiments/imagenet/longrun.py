@@ -24,18 +24,10 @@ from remi_lib.devices import resolve_device, tensor_float
 from remi_lib.distributed import share, world
 from remi_lib.experiments.imagenet.evaluation import evaluate, result_tables
 from remi_lib.experiments.imagenet.training import LongRun, train
-from remi_lib.experiments.imagenet.trees import (
-    Tree,
-    open_tree,
-)
+from remi_lib.experiments.imagenet.trees import Tree, open_tree
 from remi_lib.paths import cache_dir
 from remi_lib.progress import say
-from remi_lib.replication.store import (
-    locked,
-    read_tables,
-    write_json,
-    write_tables,
-)
+from remi_lib.replication.store import locked, read_tables, write_json, write_tables
 from remi_lib.tasks import ImageTask, Member
 
 MODULE = "remi_lib.experiments.imagenet.longrun"  # also when it runs as __main__

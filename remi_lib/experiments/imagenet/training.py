@@ -22,20 +22,12 @@ from remi_lib.checks import at_least, one_of
 from remi_lib.critics import ImageCritic
 from remi_lib.devices import denormals_flushed
 from remi_lib.distributed import gather, share, world
-from remi_lib.experiments.imagenet.trees import (
-    Batches,
-    Pictures,
-    Tree,
-    feed,
-)
+from remi_lib.experiments.imagenet.trees import Batches, Pictures, Tree, feed
 from remi_lib.images import ImageSet
 from remi_lib.losses import title
 from remi_lib.paths import cache_dir
 from remi_lib.progress import progress, say
-from remi_lib.replication.store import (
-    atomic,
-    config_key,
-)
+from remi_lib.replication.store import atomic, config_key
 from remi_lib.tasks import Ensemble, ImageTask, Member, member_config
 from remi_lib.training import all_lost, ascend, divergence
 
