@@ -447,7 +447,3 @@ def test_verdict_table_selects_by_the_beginning_of_an_id():
     assert ledger.judge("thm5.exponential", Estimate(2.0, 1.99, 2.01)) == CONFIRMED
     assert len(ledger.table("thm5")) == 1
     assert ledger.table("thm6", "thm34").empty
-
-
-def test_exact_evidence_has_no_width():
-    assert theorems.exact(torch.tensor(2.0)) == (2.0, 2.0, 2.0)
