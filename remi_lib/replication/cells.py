@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from remi_lib.paths import cache_dir, project_root
 from remi_lib.progress import say
-from remi_lib.replication.store import Tables, code_digest, read_tables, write_json
+from remi_lib.replication.store import Tables, code_digest, read_json, read_tables, write_json
 
 Record = dict[str, Any]
 
@@ -62,7 +62,7 @@ def folder_of(cell: Cell) -> Path | None:
     wanted = json.loads(json.dumps(cell.config))
     for path in sorted(cache_dir().glob(f"{cell.folders}*/config.json")):
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))["config"]
+            found = read_json(path)["config"]
         except (OSError, ValueError, KeyError):
             continue
         if {key: found.get(key) for key in wanted} == wanted:
@@ -135,7 +135,7 @@ _QUIET: dict[str, Any] = {"capture_output": True, "text": True, "check": False}
 def record_of(cell: Cell) -> Record:
     """The record of a cell; empty if it has none."""
     try:
-        return json.loads(cell.record.read_text(encoding="utf-8"))
+        return read_json(cell.record)
     except (OSError, ValueError):
         return {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from pandas.io.formats.style import Styler
 from remi_lib.intervals import Estimate
 from remi_lib.paths import figures_dir
 from remi_lib.replication.evidence import Evidence, holm, measure, p_value
-from remi_lib.replication.registry import (
+from remi_lib.replication.registry import (  # noqa: F401 - others find them here
     CONFIRMED,
     DATASETS,
     FAILS,
@@ -32,28 +31,7 @@ from remi_lib.replication.registry import (
     known_datasets,
     registry,
 )
-from remi_lib.replication.store import write_json
-
-__all__ = [
-    "CONFIRMED",
-    "DATASETS",
-    "FAILS",
-    "HOLDS",
-    "KINDS",
-    "NOT_RUN",
-    "NO_POWER",
-    "OPEN",
-    "SETTINGS",
-    "Claim",
-    "Ledger",
-    "Verdict",
-    "collect",
-    "compatible",
-    "measured",
-    "registry",
-    "verdict_line",
-    "worded",
-]
+from remi_lib.replication.store import read_json, write_json
 
 EVIDENCE = ("cpu", "overnight", "gpu32", "gpu")  # whose runs are evidence, smallest first
 RULE = ("holds_if", "qualifier", "unless", "needs", "datasets")  # of a claim, not of its entry
@@ -127,18 +105,15 @@ class Ledger:
 
     def due(self) -> list[str]:
         """What this notebook has to judge: its claims, on those of their data sets that it ran."""
-        return [
-            key
-            for claim in registry().values()
-            if claim.notebook == self.notebook
-            for key in (
-                [f"{claim.id}@{name}" for name in claim.datasets if name in self.datasets]
-                if claim.datasets
-                else []
-                if claim.needs
-                else [claim.id]
-            )
-        ]
+        due = []
+        for claim in registry().values():
+            if claim.notebook != self.notebook:
+                continue
+            if claim.datasets:
+                due += [f"{claim.id}@{name}" for name in claim.datasets if name in self.datasets]
+            elif not claim.needs:
+                due.append(claim.id)
+        return due
 
     def table(self, *prefixes: str) -> pd.DataFrame:
         """The judged claims for display, or those whose id begins with one of the prefixes."""
@@ -194,16 +169,12 @@ def _parts(claim: Claim, parts: Mapping[str, Evidence | ArrayLike]) -> dict[str,
         name: None if isinstance(given, Evidence) or not sign else p_value(given, bounds[0])
         for name, given in parts.items()
     }
-    adjusted = holm(raw)
-    found = {
-        name: given.checked() if isinstance(given, Evidence) else measure(claim.estimand, given)
-        for name, given in parts.items()
-    }
-    return {
-        name: {**_numbers(evidence), **({"p_holm": _plain(p)} if p is not None else {})}
-        for name, evidence in found.items()
-        for p in [adjusted[name]]
-    }
+    found = {}
+    for name, p in holm(raw).items():
+        given = parts[name]
+        own = given.checked() if isinstance(given, Evidence) else measure(claim.estimand, given)
+        found[name] = _numbers(own) | ({"p_holm": _plain(p)} if p is not None else {})
+    return found
 
 
 def _numbers(evidence: Evidence) -> dict[str, Any]:
@@ -249,12 +220,7 @@ def verdict_line(entry: Mapping[str, Any]) -> str:
 
 
 def _committed(figures: Path, where: str) -> dict[str, dict]:
-    paths = figures.glob(where)
-    return {
-        entry["id"]: entry
-        for path in paths
-        for entry in json.loads(path.read_text(encoding="utf-8"))
-    }
+    return {entry["id"]: entry for path in figures.glob(where) for entry in read_json(path)}
 
 
 def compatible(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
@@ -283,7 +249,7 @@ def collect(profile: str) -> pd.DataFrame:
     folders = [own.parent / name for name in EVIDENCE]
     for folder in [*folders, *([own] if profile not in EVIDENCE else [])]:
         for path in sorted((folder / "claims").glob("*.json")):
-            for entry in json.loads(path.read_text(encoding="utf-8")):
+            for entry in read_json(path):
                 if "sees" in entry:  # else judged under rules that are no more
                     found[entry["id"]] = {**entry, "profile": folder.name}
     rows: list[dict] = []

@@ -81,11 +81,8 @@ def measure(estimand: str, samples: ArrayLike) -> Evidence:
     x = np.asarray(samples).ravel()
     if len(x) < FEWEST[estimand]:
         raise ValueError(f"samples: a {estimand} needs {FEWEST[estimand]} or more, got {len(x)}")
-    if estimand == "share":
-        found = fraction_interval(x)
-    else:
-        found = (mean_interval if estimand == "mean" else median_interval)(x)
-    return Evidence.of(found).checked()
+    interval = {"mean": mean_interval, "median": median_interval, "share": fraction_interval}
+    return Evidence.of(interval[estimand](x)).checked()
 
 
 def with_test_images(samples: ArrayLike, accuracies: Sequence[ArrayLike], images: int) -> Evidence:

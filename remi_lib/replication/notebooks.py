@@ -21,7 +21,7 @@ from typing import Any
 from remi_lib.paths import cache_dir, project_root, times_dir
 from remi_lib.replication.parameters import ParameterError, Rules, check
 from remi_lib.replication.receipt import reference
-from remi_lib.replication.store import atomic, write_json
+from remi_lib.replication.store import atomic, read_json, write_json
 
 
 def run(
@@ -101,7 +101,7 @@ def _write_times(
         "parameters": values,
     }
     path = times_dir(profile) / f"{name}.json"
-    former = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    former = read_json(path) if path.exists() else {}
     if not times["computed"] and former.get("parameters") == values:
         times |= {key: former[key] for key in ("seconds", "computed") if key in former}
     write_json(times, path)
@@ -168,16 +168,12 @@ def refresh(profile: str = "cpu") -> list[Path]:
     """Copy the executed notebooks, :func:`cleaned`, into ``notebooks/``; none if one was edited."""
     root = project_root()
     fresh = {
-        root / "notebooks" / executed.name: cleaned(
-            json.loads(executed.read_text(encoding="utf-8"))
-        )
+        root / "notebooks" / executed.name: cleaned(read_json(executed))
         for executed in sorted((root / "build" / profile).glob("[0-9]*.ipynb"))
         if not executed.name.endswith(".failed.ipynb")
     }
     for path, notebook in fresh.items():
-        if path.exists() and _sources_of(
-            json.loads(path.read_text(encoding="utf-8"))
-        ) != _sources_of(notebook):
+        if path.exists() and _sources_of(read_json(path)) != _sources_of(notebook):
             raise ParameterError(
                 f"notebooks/{path.name}: was edited after it was executed; run `make refresh` "
                 "again (nothing was copied)"
@@ -195,9 +191,8 @@ def clean() -> list[Path]:
     """Clean the metadata of ``notebooks/`` in place; the files that changed."""
     changed = []
     for path in sorted((project_root() / "notebooks").glob("*.ipynb")):
-        before = json.loads(path.read_text(encoding="utf-8"))
-        after = cleaned(json.loads(path.read_text(encoding="utf-8")))
-        if after != before:
+        after = cleaned(read_json(path))
+        if after != read_json(path):
             write_json(after, path)
             changed.append(path)
     return changed

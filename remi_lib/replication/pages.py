@@ -7,9 +7,6 @@ of their own, code folds away.  The same notebooks always give the same bytes.
 from __future__ import annotations
 
 import ast
-import json
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,7 +39,7 @@ from remi_lib.replication.markup import (
 from remi_lib.replication.messages import TERMS
 from remi_lib.replication.notebooks import stable_ids
 from remi_lib.replication.scoreboard import HEADINGS, counted, tally
-from remi_lib.replication.store import replace_folder
+from remi_lib.replication.store import atomic_folder, read_json
 
 INDEX = "index.html"
 ASSETS = files("remi_lib") / "data" / "pages"
@@ -104,7 +101,7 @@ def _values(cell: Mapping[str, Any]) -> dict[str, str]:
 
 def page(path: Path) -> Page:
     """Render one executed notebook; ValueError for a cell that failed or did not run."""
-    notebook = nbformat.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    notebook = nbformat.from_dict(read_json(path))
     renderer = Renderer()
     try:
         notebook.cells = [_checked(cell) for cell in cells_that_ran(notebook)]
@@ -247,7 +244,7 @@ def _groups(entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, dict, l
 
 def _verdicts(claims: Path, name: str) -> list[dict]:
     path = claims / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return read_json(path) if path.exists() else []
 
 
 def _card(of: Page, claims: Path) -> dict[str, Any]:
@@ -333,19 +330,9 @@ def render(profile: str) -> Path:
     if not executed:
         raise FileNotFoundError(f"build/{profile}: no executed notebooks; run `make all`")
     figures = figures_dir(profile)
-    return _replace_folder(figures / "html", compose(executed, figures / "claims", profile))
-
-
-def _replace_folder(folder: Path, written: Mapping[str, bytes]) -> Path:
-    """A folder with exactly these files, swapped in at once."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".html-"))
-    try:
+    written = compose(executed, figures / "claims", profile)
+    with atomic_folder(figures / "html") as folder:
         for name, data in written.items():
-            (temporary / name).parent.mkdir(exist_ok=True)
-            (temporary / name).write_bytes(data)
-        temporary.chmod(0o755)
-        replace_folder(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return folder
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(data)
+    return figures / "html"

@@ -13,12 +13,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +24,7 @@ import pandas as pd
 
 from remi_lib.paths import figures_dir, project_root, times_dir
 from remi_lib.replication.claims import compatible
-from remi_lib.replication.store import CLOCK, locked, replace_folder, write_csv
+from remi_lib.replication.store import atomic_folder, locked, read_json, write_csv
 
 KEPT = ("figures", "notebooks")
 ROOM = 0.05  # share of rows, or claims, that another machine's rounding may tip
@@ -53,8 +50,7 @@ def reference(root: Path | None = None) -> Path:
         former = stamp.read_text(encoding="utf-8") if stamp.is_file() else None
         if former == identity or (former and not listed):
             return folder
-        fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".reference-"))
-        try:
+        with atomic_folder(folder) as fresh:
             if listed:
                 names = b"\0".join(line.split(b"\t", 1)[1] for line in listed.split(b"\0") if line)
                 checkout = ["checkout-index", "-z", "--stdin", "-q", f"--prefix={fresh}/"]
@@ -64,10 +60,6 @@ def reference(root: Path | None = None) -> Path:
                     if (root / name).is_dir():
                         shutil.copytree(root / name, fresh / name)
             (fresh / "identity").write_text(identity, encoding="utf-8")
-            fresh.chmod(0o755)
-            replace_folder(fresh, folder)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
     return folder
 
 
@@ -160,7 +152,7 @@ def moved_verdicts(old: Path, new: Path) -> dict[str, str]:
 
 
 def _entries(path: Path) -> dict[str, dict]:
-    return {entry["id"]: entry for entry in json.loads(path.read_text(encoding="utf-8"))}
+    return {entry["id"]: entry for entry in read_json(path)}
 
 
 def artifacts(folder: Path) -> dict[str, Path]:
@@ -174,8 +166,10 @@ def compared(committed: Path, made: Path) -> pd.DataFrame:
     old, new = artifacts(committed), artifacts(made)
     rows = []
     for name in sorted(old.keys() | new.keys()):
-        if name not in new or name not in old:
-            status, why = (MISSING, "") if name not in new else (NEW, "")
+        if name not in new:
+            status, why = MISSING, ""
+        elif name not in old:
+            status, why = NEW, ""
         elif name.endswith(".csv"):
             status, why = compare_tables(old[name], new[name])
         elif name.startswith("claims/"):
@@ -228,27 +222,6 @@ def _all_moved(committed: Path, made: Path) -> Iterator[tuple[str, str]]:
 
 # --- Clocks -------------------------------------------------------------------------------------
 
-_DATE = re.compile(r"\b20\d\d-[01]\d-[0-3]\d\b")
-_RATE = re.compile(r"\b\d[\d.,]* ?(?:seconds|minutes|(?:images|steps) per second)\b")
-
-
-def clock_readings(folder: Path) -> list[str]:
-    """Where an artifact of a profile holds what a clock or a calendar said; should be empty.
-
-    What `make compare` measured in ``estimators/`` is about time and is not looked at.
-    """
-    found = []
-    for name, path in artifacts(folder).items():
-        if name.endswith(".csv"):
-            found += [f"{name}: {c}" for c in pd.read_csv(path, nrows=0) if c in CLOCK]
-    written = [*folder.glob("*.csv"), *folder.rglob("*.json"), *folder.glob("html/*.html")]
-    for path in sorted(written):
-        text = path.read_text(encoding="utf-8")
-        patterns = (_DATE, _RATE) if path.suffix == ".html" else (_DATE,)
-        for match in (m for pattern in patterns for m in pattern.finditer(text)):
-            found.append(f"{path.relative_to(folder).as_posix()}: {match[0]}")
-    return found
-
 
 def times(profile: str) -> pd.DataFrame:
     """What ran here: a row per notebook with its wall time, device, versions and date.
@@ -256,7 +229,7 @@ def times(profile: str) -> pd.DataFrame:
     ``seconds`` are those of the last run that computed something, ``computed`` counts what.
     """
     files = sorted(times_dir(profile).glob("*.json"))
-    rows = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    rows = [read_json(path) for path in files]
     columns = ["notebook", "seconds", "computed", "device", "python", "torch", "date"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -10,7 +10,6 @@ import ast
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -60,6 +59,11 @@ def write_json(value: Any, path: Path) -> None:
     with atomic(path) as temporary:
         text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 # Columns that a clock or a calendar wrote: no run repeats them.
@@ -132,7 +136,7 @@ def read_tables(folder: Path) -> Tables | None:
     if not (folder / "config.json").is_file():
         return None
     try:
-        names = json.loads((folder / "config.json").read_text(encoding="utf-8"))["tables"]
+        names = read_json(folder / "config.json")["tables"]
         return {name: pd.read_parquet(folder / f"{name}.parquet") for name in names}
     except Exception as error:
         say(f"{folder.name}: unreadable ({type(error).__name__}), to be computed again")
@@ -141,27 +145,26 @@ def read_tables(folder: Path) -> Tables | None:
 
 def write_tables(folder: Path, tables: Tables, config: Mapping[str, Any]) -> None:
     """Parquet files in a folder that appears as a whole, in place of a former one."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".writing-"))
-    try:
+    with atomic_folder(folder) as temporary:
         for name, table in tables.items():
             table.to_parquet(temporary / f"{name}.parquet", index=False)
         about = {"tables": list(tables), "config": config}
         (temporary / "config.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
-        replace_folder(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def replace_folder(fresh: Path, folder: Path) -> None:
-    """Move a finished folder to its place; a former one is out of the way before it is deleted."""
-    former = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".former-"))
-    try:
-        if folder.exists():
-            folder.rename(former / folder.name)
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder that replaces ``folder`` as a whole when the block succeeds."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        dir=folder.parent, prefix=".writing-", ignore_cleanup_errors=True
+    ) as beside:
+        fresh = Path(beside) / "fresh"
+        fresh.mkdir()
+        yield fresh
+        if folder.exists():  # out of the way before it is deleted
+            folder.rename(Path(beside) / "former")
         fresh.rename(folder)
-    finally:
-        shutil.rmtree(former, ignore_errors=True)
 
 
 @contextmanager

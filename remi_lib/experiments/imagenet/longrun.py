@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -27,7 +26,7 @@ from remi_lib.experiments.imagenet.training import LongRun, train
 from remi_lib.experiments.imagenet.trees import Tree, open_tree
 from remi_lib.paths import cache_dir
 from remi_lib.progress import say
-from remi_lib.replication.store import locked, read_tables, write_json, write_tables
+from remi_lib.replication.store import locked, read_json, read_tables, write_json, write_tables
 from remi_lib.tasks import ImageTask, Member
 
 MODULE = "remi_lib.experiments.imagenet.longrun"  # also when it runs as __main__
@@ -133,15 +132,9 @@ def _work(run: LongRun, tree: Tree, resources: Resources, cache: Path) -> None:
         return
     job = _checkpoint(run.folder(tree)).with_name("job.json")
     write_job(job, run, tree, resources)
-    command = ["-m", "torch.distributed.run", "--standalone"]
-    command += [
-        "--nproc-per-node",
-        str(resources.processes),
-        "-m",
-        MODULE,
-        str(job),
-    ]
-    subprocess.run([sys.executable, *command], check=True)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(resources.processes), "-m", MODULE, str(job)]
+    subprocess.run(command, check=True)
 
 
 def write_job(path: Path, run: LongRun, tree: Tree, resources: Resources) -> None:
@@ -156,7 +149,7 @@ def write_job(path: Path, run: LongRun, tree: Tree, resources: Resources) -> Non
 
 
 def read_job(path: Path) -> tuple[LongRun, Tree, Resources]:
-    job = json.loads(path.read_text(encoding="utf-8"))
+    job = read_json(path)
     run = job["run"]
     members = tuple(Member(**m) for m in run.pop("members"))
     task = ImageTask(**run.pop("task"))
