@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,11 +42,9 @@ def two_by_two(weight: float, tau: float, **options) -> dict[str, list[Run]]:
     }
 
 
-def scale_runs(
-    settings: Mapping[str, Mapping], weight: float, losses: Iterable[str] = FAILING, **options
-) -> dict[str, list[Run]]:
+def scale_runs(settings: Mapping[str, Mapping], weight: float, **options) -> dict[str, list[Run]]:
     """Original and regularised runs of the failing families under each setting of the scores."""
-    names = [name for loss in losses for name in (loss, "re" + loss)]
+    names = [name for loss in FAILING for name in (loss, "re" + loss)]
     return {
         key: runs_of(names, weight=weight, **{**options, **setting})
         for key, setting in settings.items()

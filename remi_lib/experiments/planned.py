@@ -5,28 +5,16 @@ The notebooks train these lists, and the projection of GPU-hours counts them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from remi_lib.experiments.image_results import runs_of
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.lambda_sweep import TWINS, lambda_runs, scale_runs, two_by_two
-from remi_lib.experiments.published import FAILING
 from remi_lib.losses import FAMILIES, LOSSES
 
 CONTROL = ("infonce", "nwj", "renwj")  # trains, fails, is rescued
-
-
-def cells(
-    datasets: Sequence[str], batches: Sequence[int], *epochs: Sequence[int]
-) -> Iterator[tuple[dict[str, Any], tuple[int, ...]]]:
-    """A data set with its batch size and its numbers of epochs, one after the other.
-
-    Raises ValueError where the lists differ in length.
-    """
-    for name, batch, *counts in zip(datasets, batches, *epochs, strict=True):
-        yield {"dataset": name, "batch": batch}, tuple(counts)
 
 
 def table2_runs(
@@ -47,8 +35,8 @@ def table2_runs(
     """
     main: list[Run] = []
     variants: list[Run] = []
-    for cell, (slb, clb) in cells(datasets, batches, slb_epochs, clb_epochs):
-        own = {**options, **cell, "epochs": {"slb": slb, "clb": clb}}
+    for name, batch, slb, clb in zip(datasets, batches, slb_epochs, clb_epochs, strict=True):
+        own = {**options, "dataset": name, "batch": batch, "epochs": {"slb": slb, "clb": clb}}
         for i, weight in enumerate(weights):
             losses = TWINS if i else LOSSES  # an original has no lambda
             main += runs_of(losses, weight=weight, rejs_target=rejs_target, **own)
@@ -72,71 +60,48 @@ def precision_control(runs: Sequence[Run], precision: str, weight: float) -> lis
     return [replace(run, task=replace(run.task, precision=precision)) for run in found]
 
 
-def fig6_runs(
-    *,
-    datasets: Sequence[str],
-    batches: Sequence[int],
-    clb_epochs: Sequence[int],
-    weights: Sequence[float],
-    **options: Any,
-) -> list[Run]:
+def _in_clb(
+    epochs: Sequence[int], *, datasets: Sequence[str], batches: Sequence[int], **options: Any
+) -> Iterator[dict[str, Any]]:
+    """Options of CLB's runs, a data set after the other."""
+    for name, batch, count in zip(datasets, batches, epochs, strict=True):
+        yield {**options, "dataset": name, "batch": batch, "epochs": {"clb": count}}
+
+
+def fig6_runs(*, clb_epochs: Sequence[int], weights: Sequence[float], **options: Any) -> list[Run]:
     """Fig 6: the six regularised losses in CLB at every lambda."""
-    return [
-        run
-        for cell, (epochs,) in cells(datasets, batches, clb_epochs)
-        for run in lambda_runs(weights, epochs={"clb": epochs}, **{**options, **cell})
-    ]
+    return [run for own in _in_clb(clb_epochs, **options) for run in lambda_runs(weights, **own)]
 
 
-def original_runs(
-    *,
-    datasets: Sequence[str],
-    batches: Sequence[int],
-    clb_epochs: Sequence[int],
-    **options: Any,
-) -> list[Run]:
+def original_runs(*, clb_epochs: Sequence[int], **options: Any) -> list[Run]:
     """The six losses without penalty in CLB, notebook 4's, to compare each lambda with."""
-    return [
-        run
-        for cell, (epochs,) in cells(datasets, batches, clb_epochs)
-        for run in runs_of(FAMILIES, epochs={"clb": epochs}, **{**options, **cell})
-    ]
+    return [run for own in _in_clb(clb_epochs, **options) for run in runs_of(FAMILIES, **own)]
 
 
 def square_runs(
-    *,
-    datasets: Sequence[str],
-    batches: Sequence[int],
-    square_epochs: Sequence[int],
-    weight: float,
-    tau: float,
-    **options: Any,
+    *, square_epochs: Sequence[int], weight: float, tau: float, **options: Any
 ) -> dict[str, list[Run]]:
     """Clip x penalty on every data set, see :func:`~.lambda_sweep.two_by_two`."""
-    found: dict[str, list[Run]] = {}
-    for cell, (epochs,) in cells(datasets, batches, square_epochs):
-        square = two_by_two(weight, tau, epochs={"clb": epochs}, **{**options, **cell})
-        for key, runs in square.items():
-            found.setdefault(key, []).extend(runs)
-    return found
+    return _joined(two_by_two(weight, tau, **own) for own in _in_clb(square_epochs, **options))
 
 
 def scaled_runs(
     *,
-    datasets: Sequence[str],
-    batches: Sequence[int],
     clb_epochs: Sequence[int],
     short_epochs: int,
     weight: float,
     shapes: Mapping[str, Mapping[str, Any]],
-    losses: Sequence[str] = FAILING,
     **options: Any,
 ) -> dict[str, list[Run]]:
     """The failing families under each setting of the scores, for at most ``short_epochs``."""
+    short = [min(short_epochs, epochs) for epochs in clb_epochs]
+    return _joined(scale_runs(shapes, weight, **own) for own in _in_clb(short, **options))
+
+
+def _joined(parts: Iterable[Mapping[str, list[Run]]]) -> dict[str, list[Run]]:
     found: dict[str, list[Run]] = {}
-    for cell, (epochs,) in cells(datasets, batches, clb_epochs):
-        own = {**options, **cell, "epochs": {"clb": min(short_epochs, epochs)}}
-        for key, runs in scale_runs(shapes, weight, losses, **own).items():
+    for part in parts:
+        for key, runs in part.items():
             found.setdefault(key, []).extend(runs)
     return found
 
