@@ -42,9 +42,10 @@ from remi_lib.experiments.overnight_cells import (
     task_of,
 )
 from remi_lib.experiments.plots import use_style
+from remi_lib.experiments.runs import joined
 from remi_lib.experiments.verdicts import gaussian_staircase as fig7
 from remi_lib.experiments.verdicts.common import complete_seeds
-from remi_lib.experiments.verdicts.one_hot_controls import judge
+from remi_lib.experiments.verdicts.one_hot import judge_controls
 from remi_lib.losses import LOSSES
 from remi_lib.paths import figures_dir, project_root
 from remi_lib.replication import cells
@@ -70,24 +71,20 @@ def history(cell: Cell) -> pd.DataFrame | None:
     tables = cells.tables_of(cell)
     if tables is None:
         return None
-    members = [Member(**_settings(m)) for m in cell.config["members"]]
     terms = tables["terms"]
     if "loss" in terms:
         return terms
-    settings = settings_of(members)
-    settings["loss"] = [_label(m) for m in members]
-    own = settings.loc[terms["member"]].reset_index(drop=True)
-    return pd.concat([terms[["member"]], own, terms.drop(columns="member")], axis=1)
+    fields = Member.__dataclass_fields__
+    members = [
+        Member(**{key: m[key] for key in fields if key in m}) for m in cell.config["members"]
+    ]
+    return joined([terms], settings_of(members).assign(loss=[_label(m) for m in members]))
 
 
 def _label(member: Member) -> str:
     """The loss as the tables name it: without its module, and "nwj_clipped" for clip-only NWJ."""
     name = member.loss.partition("@")[0]
     return f"{name}_clipped" if member.tau is not None and name == "nwj" else name
-
-
-def _settings(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: config[key] for key in Member.__dataclass_fields__ if key in config}
 
 
 def outcome(terms: pd.DataFrame, steps: int) -> pd.DataFrame:
@@ -270,7 +267,7 @@ def tables() -> None:
         publish_controls(rows)
         if "missing" not in {cells.state_of(c, former("cells")) for c in control_cells()}:
             # From the table as it is published, so that anyone can judge it again.
-            judge(pd.read_csv(figures_dir(PROFILE) / "controls.csv"), PROFILE).save()
+            judge_controls(pd.read_csv(figures_dir(PROFILE) / "controls.csv"), PROFILE).save()
     found = staircase_tables(p)
     if "fig7_curves" in found:
         publish_staircase(found, p)

@@ -115,10 +115,5 @@ def plan() -> list[Cell]:
         sorted(some, key=lambda cell: int(cell.name.split()[-1]))  # stable
         for some in (decisive, rival_cells(p))
     ]
-    return [*control_cells(), *by_seed[0], *by_seed[1], *image_cells()]
-
-
-def image_cells() -> Iterator[Cell]:
-    """Real images: Table 2, and the networks of Fig 8."""
-    yield from small_images.image_cells()
-    yield from small_outputs.output_cells()
+    images = [*small_images.image_cells(), *small_outputs.output_cells()]
+    return [*control_cells(), *by_seed[0], *by_seed[1], *images]

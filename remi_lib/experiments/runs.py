@@ -37,7 +37,7 @@ def run(
         for key in frames:
             frames[key].append(found[i][key].assign(member=found[i][key]["member"] + i * size))
     columns = settings_of(members)
-    return History(**{key: _joined(parts, columns) for key, parts in frames.items()})
+    return History(**{key: joined(parts, columns) for key, parts in frames.items()})
 
 
 def _remembered(
@@ -67,7 +67,7 @@ def _remembered(
     return number, cached(name, config, "remi_lib.training", compute)
 
 
-def _joined(parts: Sequence[pd.DataFrame], settings: pd.DataFrame) -> pd.DataFrame:
+def joined(parts: Sequence[pd.DataFrame], settings: pd.DataFrame) -> pd.DataFrame:
     """Chunks of a history under one another, with the settings of the whole ensemble."""
     frame = pd.concat(parts, ignore_index=True)
     own = settings.loc[frame["member"]].reset_index(drop=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from remi_lib.experiments import one_hot_controls as controls
-from remi_lib.experiments.verdicts import one_hot_controls as verdicts
+from remi_lib.experiments.verdicts import one_hot as verdicts
 from remi_lib.losses import make_loss
 from remi_lib.replication.claims import registry
 from remi_lib.tasks import OneHotTask, grid
@@ -69,7 +69,7 @@ def rows(tmp_path_factory):
 
 
 def test_every_control_claim_is_judged_and_no_other(rows):
-    ledger = verdicts.judge(rows, "tiny")
+    ledger = verdicts.judge_controls(rows, "tiny")
     own = {claim for claim in registry() if claim.startswith("control.")}
     assert set(ledger.entries) == own
     ledger.save()

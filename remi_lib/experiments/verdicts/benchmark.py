@@ -11,15 +11,13 @@ from remi_lib.experiments.benchmark import theory
 from remi_lib.experiments.image_results import accuracy_or_guess, failed, mi_error
 from remi_lib.experiments.published import AHEAD, FAILING, RESCUED, TRAINING
 from remi_lib.experiments.verdicts.common import (
-    accuracy_gains,
     at_best_weight,
     columns_of,
-    gains,
+    judge_gains,
     sayer,
     seeds_with,
     test_images,
     trained,
-    worst_cost,
 )
 from remi_lib.images import load_images
 from remi_lib.losses import FAMILIES, LOSSES
@@ -55,13 +53,7 @@ def judge(ledger: Ledger, runs: pd.DataFrame, rejs: pd.DataFrame) -> None:
 
 def judge_pairs(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:
     """Judge what the penalty does in SLB."""
-    say, images = sayer(ledger, dataset), test_images(dataset)
-    families = trained(slb, FAMILIES)
-    closer = -gains(slb, families, "error")
-    say("table2.slb.closer", closer.mean(axis=1), columns_of(closer))
-    better, parts = accuracy_gains(slb, families, images)
-    say("table2.slb.accuracy", better, parts)
-    say("table2.slb.harmless", worst_cost(parts), parts)
+    judge_gains(ledger, dataset, "slb", slb, trained(slb, FAMILIES))
 
 
 def judge_beats_ce(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:
@@ -69,13 +61,10 @@ def judge_beats_ce(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:
     images = test_images(dataset)
     wide = slb.pivot(index="seed", columns="loss", values="accuracy").dropna(axis=1)
     ahead = wide.sub(wide["infonce"], axis=0).drop(columns="infonce")
-    each = {
-        str(loss): with_test_images(ahead[loss], [wide[loss], wide["infonce"]], images)
-        for loss in ahead
-    }
+    entropy = wide["infonce"]
+    each = {str(x): with_test_images(ahead[x], [wide[x], entropy], images) for x in ahead}
     chosen = list(AHEAD)
-    rates = [wide[chosen], wide["infonce"]]
-    mean = with_test_images(ahead[chosen].mean(axis=1), rates, images)
+    mean = with_test_images(ahead[chosen].mean(axis=1), [wide[chosen], entropy], images)
     sayer(ledger, dataset)("table2.slb.beats-ce", mean, each)
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from remi_lib.images import load_images
 from remi_lib.losses import split_name
@@ -21,19 +19,12 @@ PAPER_WEIGHTS = (0.1, 0.01, 0.001)  # Section 5.2: the lambdas among which the p
 def sayer(ledger: Ledger, dataset: str) -> Callable[..., None]:
     """A function that judges ``claim@dataset`` where the ledger asks for it."""
     due = set(ledger.due())
-    return partial(_say, ledger, due, dataset)
 
+    def say(claim: str, evidence: Any, parts: Mapping[str, Any] | None = None) -> None:
+        if f"{claim}@{dataset}" in due:
+            ledger.judge(f"{claim}@{dataset}", evidence, parts)
 
-def _say(
-    ledger: Ledger,
-    due: set[str],
-    dataset: str,
-    claim: str,
-    evidence: Evidence | ArrayLike,
-    parts: Mapping[str, Any] | None = None,
-) -> None:
-    if f"{claim}@{dataset}" in due:
-        ledger.judge(f"{claim}@{dataset}", evidence, parts)
+    return say
 
 
 def test_images(dataset: str) -> int:
@@ -98,6 +89,18 @@ def accuracy_gains(
     parts = {f: with_test_images(gain[f], [rates[f], rates["re" + f]], images) for f in families}
     both = [rates[list(families)], rates[["re" + f for f in families]]]
     return with_test_images(gain.mean(axis=1), both, images), parts
+
+
+def judge_gains(
+    ledger: Ledger, dataset: str, benchmark: str, runs: pd.DataFrame, families: Sequence[str]
+) -> None:
+    """Judge what the penalty gains the families in a benchmark, in MI and in accuracy."""
+    say = sayer(ledger, dataset)
+    closer = -gains(runs, families, "error")
+    say(f"table2.{benchmark}.closer", closer.mean(axis=1), columns_of(closer))
+    better, parts = accuracy_gains(runs, families, test_images(dataset))
+    say(f"table2.{benchmark}.accuracy", better, parts)
+    say(f"table2.{benchmark}.harmless", worst_cost(parts), parts)
 
 
 def worst_cost(parts: Mapping[str, Evidence]) -> Evidence:

@@ -13,15 +13,14 @@ from remi_lib.experiments.published import FAILING, TRAINING
 from remi_lib.experiments.verdicts.benchmark import prepared, way
 from remi_lib.experiments.verdicts.common import (
     PAPER_WEIGHTS,
-    accuracy_gains,
     at_best_weight,
     columns_of,
     gains,
+    judge_gains,
     sayer,
     seeds_with,
     test_images,
     trained,
-    worst_cost,
 )
 from remi_lib.losses import regularized
 from remi_lib.replication.claims import Ledger
@@ -61,16 +60,11 @@ def judge_squares(ledger: Ledger, dataset: str, clip: pd.DataFrame, penalty: pd.
 
 def judge_pairs(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
     """Judge from CLB runs what the penalty does to the families that the paper finds to train."""
-    say, images = sayer(ledger, dataset), test_images(dataset)
-    chosen = at_best_weight(runs)
+    say, chosen = sayer(ledger, dataset), at_best_weight(runs)
     families = trained(chosen, TRAINING)
     if not families:  # nothing to compare; the claims stay "not run"
         return
-    closer = -gains(chosen, families, "error")
-    say("table2.clb.closer", closer.mean(axis=1), columns_of(closer))
-    better, parts = accuracy_gains(chosen, families, images)
-    say("table2.clb.accuracy", better, parts)
-    say("table2.clb.harmless", worst_cost(parts), parts)
+    judge_gains(ledger, dataset, "clb", chosen, families)
     middle = -gains(at_best_weight(runs, PAPER_WEIGHTS[1:2]), families, "error")
     say("table2.clb.closer-at-middle-lambda", middle.mean(axis=1), columns_of(middle))
     both = chosen[chosen["loss"].isin([*families, *map(regularized, families)])]
