@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import matplotlib as mpl
 import pandas as pd
@@ -35,7 +34,8 @@ def draw_grid(rows: pd.DataFrame) -> Figure:
     grid_rows["reads"] = grid_rows["exact_mi"].mask(lost, FLOOR).clip(lower=FLOOR)
     grid_rows["lost"] = lost.astype(float)
     names = list(grid_rows["loss clipped"].unique())
-    palette = {n: colour(x) for n, x in zip(names, _first(grid_rows, names), strict=True)}
+    losses = grid_rows.groupby("loss clipped")["loss"].first()
+    palette = {n: colour(losses[n]) for n in names}
     styles = {n: "--" if "Re" in n else ":" if "clipped" in n or "EMA" in n else "-" for n in names}
     order = [*map(str, sorted(set(grid_rows["batch"].astype(int)) - {0})), "exact"]
     lrs = sorted(grid_rows["lr"].unique(), reverse=True)
@@ -71,11 +71,6 @@ def draw_grid(rows: pd.DataFrame) -> Figure:
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize="x-small")
     return figure
-
-
-def _first(rows: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """The loss behind each printed name."""
-    return [str(rows.loc[rows["loss clipped"] == name, "loss"].iloc[0]) for name in names]
 
 
 def drift_table(rows: pd.DataFrame) -> pd.DataFrame:

@@ -140,21 +140,16 @@ def staircase(
     return figure
 
 
-def level_errors(table: pd.DataFrame, quantity: str = "rmse") -> Figure:
+def level_errors(table: pd.DataFrame) -> Figure:
     """RMSE against the true MI, a panel per family: original, regularised, and their oracles."""
     figure, axes = panels(len(FAMILIES), columns=3, height=2.0, sharex=True, sharey=True)
     for ax, family in zip(axes, FAMILIES, strict=True):
         for loss, ls in ((family, "-"), ("re" + family, "--")):
             for kind, hue in (("learned", colour(family)), ("oracle", "0.5")):
                 own = table[(table["loss"] == loss) & (table["kind"] == kind)]
-                looks: dict[str, Any] = {
-                    "percent": 100,
-                    "estimator": "mean",
-                    "marker": "o",
-                    "ms": 3,
-                }
-                band(ax, own, quantity, hue, "", ls, x="true_mi", **looks)
-        ax.set(title=title(family), xlabel="true MI (nats)", ylabel=f"{quantity.upper()} (nats)")
+                looks: dict[str, Any] = {"x": "true_mi", "percent": 100, "estimator": "mean"}
+                band(ax, own, "rmse", hue, "", ls, marker="o", ms=3, **looks)
+        ax.set(title=title(family), xlabel="true MI (nats)", ylabel="RMSE (nats)")
         ax.set_yscale("log")
         ax.label_outer()
     kinds = (("original", "0.2", "-"), ("regularised", "0.2", "--"), ("exact critic", "0.6", "-"))

@@ -148,12 +148,9 @@ def summary(quantities: Mapping[str, pd.Series]) -> pd.DataFrame:
 
 def table(columns: Mapping[str, pd.DataFrame], index: str) -> pd.DataFrame:
     """Intervals (rows value, low, high; a column per case) -> cases x quantities, formatted."""
-
-    def describe(interval: pd.Series) -> str:
-        value, low, high = interval
-        return f"{value:.3f} [{low:.3f}, {high:.3f}]"
-
-    return pd.DataFrame({k: v.apply(describe) for k, v in columns.items()}).rename_axis(index)
+    text = "{:.3f} [{:.3f}, {:.3f}]".format
+    shown = {name: intervals.apply(lambda x: text(*x)) for name, intervals in columns.items()}
+    return pd.DataFrame(shown).rename_axis(index)
 
 
 def member_names(frame: pd.DataFrame) -> pd.Series:
@@ -175,11 +172,8 @@ def member_names(frame: pd.DataFrame) -> pd.Series:
 
 def shares(columns: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
     """Fractions of seeds with their intervals, formatted: names x quantities."""
-
-    def describe(share: Estimate) -> str:
-        return f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}]"
-
-    return pd.DataFrame({k: {n: describe(s) for n, s in v.items()} for k, v in columns.items()})
+    text = "{:.0%} [{:.0%}, {:.0%}]".format
+    return pd.DataFrame({k: {n: text(*s) for n, s in v.items()} for k, v in columns.items()})
 
 
 def original_and_regularised(figure: Figure) -> None:

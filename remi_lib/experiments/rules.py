@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,27 +14,25 @@ from remi_lib.losses import LOSSES, split_name
 from remi_lib.replication.parameters import Rules
 
 
-def _device_exists(device: str) -> bool:
-    try:
-        resolve_device(device)
-    except ValueError:
-        return False
-    return True
+def _accepted_by(function: Callable[[str], object]) -> Callable[[str], bool]:
+    def test(value: str) -> bool:
+        try:
+            function(value)
+        except ValueError:
+            return False
+        return True
+
+    return test
 
 
-def _loss_exists(name: str) -> bool:
-    try:
-        split_name(name)
-    except ValueError:
-        return False
-    return True
-
-
-_LOSS_NAMES = f"one of {', '.join(LOSSES)}, or name@module of one that the module registers"
+_LOSS = (
+    _accepted_by(split_name),
+    f"one of {', '.join(LOSSES)}, or name@module of one that the module registers",
+)
 
 RULES: Rules = {
-    "losses": (_loss_exists, _LOSS_NAMES),
-    "loss": (_loss_exists, _LOSS_NAMES),
+    "losses": _LOSS,
+    "loss": _LOSS,
     "weight": (lambda v: v >= 0, "lambda >= 0"),
     "weights": (lambda v: v >= 0, "lambda >= 0"),
     "batch": (lambda v: v >= 2, "at least 2"),
@@ -45,7 +43,7 @@ RULES: Rules = {
     "repeats": (lambda v: v >= 2, "at least 2, for an interval"),
     "samples": (lambda v: v >= FEWEST, f"at least {FEWEST}, which estimate_mi needs"),
     "levels": (lambda v: v > 0, "a positive MI in nats"),
-    "device": (_device_exists, "a device of this machine, or auto"),
+    "device": (_accepted_by(resolve_device), "a device of this machine, or auto"),
 }
 
 

@@ -5,8 +5,6 @@ The number of workers changes no result, so it may be chosen by these numbers.
 
 from __future__ import annotations
 
-import itertools
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,6 +15,7 @@ import pandas as pd
 import torch
 
 from remi_lib.devices import resolve_device
+from remi_lib.experiments.image_rates import wait
 from remi_lib.experiments.imagenet.textures import Textures, tree
 from remi_lib.experiments.imagenet.training import LongRun, Trainer
 from remi_lib.experiments.imagenet.trees import (
@@ -28,8 +27,8 @@ from remi_lib.experiments.imagenet.trees import (
     feed,
     open_tree,
 )
+from remi_lib.experiments.rules import device_of
 from remi_lib.progress import progress
-from remi_lib.tasks import Member
 
 PARTS = ("loader", "step", "both")
 
@@ -55,21 +54,14 @@ def measure(
     rows = []
     with progress(len(runs) * len(workers), label, "case") as bar:
         for (run, files), count in product(runs, workers):
-            about = {
-                "net": run.task.net,
-                "size": run.size,
-                "losses": len(run.members),
-                "batch": run.batch,
-                "precision": run.task.precision,
-                "workers": count,
-            }
-            for part, value in rates(run, files, count, where, seconds).items():
-                rows.append({**about, "part": part, "value": value})
+            task = run.task
+            about = [task.net, run.size, len(run.members), run.batch, task.precision, count]
+            rows += [[*about, *own] for own in rates(run, files, count, where, seconds).items()]
             bar.update()
-    table = pd.DataFrame(rows)
+    columns = ["net", "size", "losses", "batch", "precision", "workers", "part", "value"]
+    table = pd.DataFrame(rows, columns=columns)
     table["hours"] = IMAGENET_IMAGES / table["value"] / 3600
-    hardware = torch.cuda.get_device_name() if where.type == "cuda" else platform.machine()
-    return table.assign(device=f"{where.type} ({hardware})", date=date.today().isoformat())
+    return table.assign(device=device_of({"device": device}), date=date.today().isoformat())
 
 
 def rates(
@@ -95,28 +87,18 @@ def rates(
 
 
 def _rate(
-    batches: Iterator[Batch],
-    use: Callable[[Batch], None],
-    device: torch.device,
-    seconds: float,
+    batches: Iterator[Batch], use: Callable[[Batch], None], device: torch.device, seconds: float
 ) -> float:
     use(next(batches))
-    _wait(device)
-    images, spent, started = 0, 0.0, time.perf_counter()
-    for count in itertools.count():
-        if spent >= seconds and count >= 2:
-            break
+    wait(device)
+    images, count, spent, started = 0, 0, 0.0, time.perf_counter()
+    while spent < seconds or count < 2:
         batch = next(batches)
         use(batch)
-        _wait(device)
-        images += len(batch.labels)
+        wait(device)
+        images, count = images + len(batch.labels), count + 1
         spent = time.perf_counter() - started
     return images / spent
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def choose_workers(table: pd.DataFrame) -> int:
@@ -127,5 +109,5 @@ def choose_workers(table: pd.DataFrame) -> int:
 
 def at_batch(run: LongRun, batch: int, **task) -> LongRun:
     """The first member of a run alone, at another batch size and with other task settings."""
-    member: Member = replace(run.members[0], batch=batch)
+    member = replace(run.members[0], batch=batch)
     return replace(run, members=(member,), task=replace(run.task, **task))
