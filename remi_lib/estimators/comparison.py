@@ -27,6 +27,7 @@ from remi_lib.losses import FAMILIES, title
 from remi_lib.progress import progress
 from remi_lib.replication.scoreboard import markdown_table, write_block
 from remi_lib.replication.store import cached, publish
+from remi_lib.replication.workers import unordered
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,12 +57,9 @@ def candidates() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def choose(workers: int = 2) -> pd.DataFrame:
     """A row per candidate, best first: its error over the development set."""
-    import joblib
-
     everything = list(candidates())
     with progress(len(everything), "choose", unit="candidate") as bar:
-        parallel = joblib.Parallel(workers, return_as="generator_unordered", batch_size=1)
-        for _ in parallel(joblib.delayed(_candidate)(*one) for one in everything):
+        for _ in unordered(_candidate, everything, workers):
             bar.update()
     runs = pd.concat([_candidate(*one) for one in everything], ignore_index=True)
     publish(f"{FOLDER}/choice_runs", "cpu", runs)
@@ -91,10 +89,7 @@ def _candidate(name: str, options: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def rank(runs: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Mean |error| in nats over distributions, with its 95% interval over distributions.
-
-    ``difference``: to the candidate ``reference``, paired by distribution.
-    """
+    """Mean |error| in nats over distributions, with its 95% interval; ``difference``: paired."""
     runs = runs.assign(error=(runs["value"] - runs["mi"]).abs())
     own = runs[runs["candidate"] == reference].groupby("distribution")["error"].mean()
     rows = []
@@ -147,7 +142,6 @@ def present(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _run(distribution: Distribution, method: str, seed: int) -> pd.DataFrame:
-    """One method on one sample of a distribution."""
     n = COMPARISON["n"]
     config = {"method": method, "n": n, "seed": seed, "versions": trials.versions(method)}
     config["distribution"] = distribution.name

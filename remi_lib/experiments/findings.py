@@ -98,13 +98,8 @@ def _at_target(frame: pd.DataFrame, target: float) -> str:
 
 def renwj_runs(seeds: int, steps: int, batch: int, lr: float, weight: float) -> pd.DataFrame:
     """One-hot ReNWJ with the paper's anchor and the authors': means of the last 500 steps."""
-    members = [
-        member
-        for variant in ("paper", "official")
-        for member in grid(
-            loss="renwj", seed=range(seeds), batch=batch, weight=weight, variant=variant
-        )
-    ]
+    common = {"loss": "renwj", "seed": range(seeds), "batch": batch, "weight": weight}
+    members = [m for variant in ("paper", "official") for m in grid(**common, variant=variant)]
     probes = run("findings-renwj", OneHotTask(), members, steps, lr=lr).probes
     late = probes[probes["step"] >= steps - 500]
     return late.groupby(["variant", "seed"])[["exact_mi", "log_partition"]].mean()
@@ -118,11 +113,8 @@ def renwj_anchor(late: pd.DataFrame, weight: float) -> pd.DataFrame:
         found = optimum(make_loss("renwj", weight, variant=variant), one_hot_law(16))
         mi, second = late.loc[variant]["exact_mi"], np.exp(late.loc[variant]["log_partition"] - 1)
         rows[f"penalty on {equation}: MI"] = ("-", f"{found.mi:.3f}", str(interval(mi)))
-        rows[f"penalty on {equation}: E_Q[e^(T-1)]"] = (
-            "-",
-            f"{found.product_term:.3f}",
-            str(interval(second)),
-        )
+        own = ("-", f"{found.product_term:.3f}", str(interval(second)))
+        rows[f"penalty on {equation}: E_Q[e^(T-1)]"] = own
     return _table(rows)
 
 
@@ -135,13 +127,13 @@ def plotting_slip(profile: str) -> pd.DataFrame:
         values = second * math.e - 1 if drawn else second
         return str(interval(values.groupby(own["seed"]).mean()))
 
-    rows = {}
-    for name, predicted, drawn in (
-        ("labelled: E_Q[e^(T-1)]", "1.000", False),
-        ("drawn: E_Q[e^T] - 1", f"{math.e - 1:.3f}", True),
-    ):
-        rows[name] = ("-", predicted, measured(profile, "fig1_seeds", "01", late, drawn))
-    return _table(rows)
+    labelled, drawn = (measured(profile, "fig1_seeds", "01", late, x) for x in (False, True))
+    return _table(
+        {
+            "labelled: E_Q[e^(T-1)]": ("-", "1.000", labelled),
+            "drawn: E_Q[e^T] - 1": ("-", f"{math.e - 1:.3f}", drawn),
+        }
+    )
 
 
 def js_panel(profile: str) -> pd.DataFrame:
@@ -190,10 +182,7 @@ def initial_scores(widths: Sequence[int], seeds: int) -> pd.DataFrame:
 
 
 def non_negative_optima(profile: str) -> pd.DataFrame:
-    """Table 2's CLB column against the optimum of a non-negative critic.
-
-    A row per data set and loss: the original, or its twin where the original fails.
-    """
+    """Table 2's CLB column, twins where originals fail, against a non-negative critic's optimum."""
     settings = {name: ([IMAGES // k] * k, BATCHES[name]) for name, k in CLASSES.items()}
 
     def compute() -> dict[str, pd.DataFrame]:
@@ -226,10 +215,8 @@ def slb_is_a_training_fit(profile: str) -> pd.DataFrame:
             for column in ("mi", "test_mi")
         )
         rows[title(family)] = (f"{_paper('slb', 'cifar10', family):.3f}", train_mi, test_mi)
-    frame = _table(rows)
-    return frame.set_axis(
-        ["paper, training (CIFAR-10)", "ours, training", "ours, held out"], axis=1
-    )
+    headings = ["paper, training (CIFAR-10)", "ours, training", "ours, held out"]
+    return _table(rows).set_axis(headings, axis=1)
 
 
 def batch_law(profile: str) -> pd.DataFrame:
@@ -266,13 +253,12 @@ def batch_norm(profile: str) -> pd.DataFrame:
     """Accuracy with batch norm in evaluation mode, and in training mode as the authors have it."""
     rows = {}
     for benchmark in ("slb", "clb"):
-        values = [
+        rows[benchmark.upper()] = [
             measured(profile, "table2_runs", "04", _mean, benchmark, column)
             for column in ("accuracy", "accuracy_batch_norm")
         ]
-        rows[benchmark.upper()] = tuple(values)
-    frame = pd.DataFrame(rows).T
-    return frame.set_axis(["running statistics (ours)", "batch statistics (as coded)"], axis=1)
+    headings = ["running statistics (ours)", "batch statistics (as coded)"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=headings)
 
 
 def _mean(frame: pd.DataFrame, benchmark: str, column: str) -> str:
@@ -282,10 +268,7 @@ def _mean(frame: pd.DataFrame, benchmark: str, column: str) -> str:
 
 
 def rounding_runs(steps: int, seeds: int, width: int, batch: int) -> pd.DataFrame:
-    """MINE trained alone and beside another member: equal mathematics, sums in another order.
-
-    A row per optimiser and seed: |output bias| at the end, and the gaps between the two (nats).
-    """
+    """MINE alone and beside another member, whose sums are in another order; gaps in nats."""
     task = StaircaseTask((1.0,), steps, 5, width, 0.1)
     rows = []
     for optimizer, lr in (("adam", 2e-3), ("sgd", 2e-2)):
@@ -335,14 +318,14 @@ def clipped_caps() -> pd.DataFrame:
     return pd.DataFrame(columns).T.rename_axis("true MI (nats)", axis=1)
 
 
-def no_joint_pair(batches: Sequence[int], symbols: int = 16) -> pd.DataFrame:
-    """One-hot: the probability of a product batch without a joint pair, (1 - 1/N)^B."""
+def no_joint_pair(batches: Sequence[int]) -> pd.DataFrame:
+    """One-hot: the probability of a product batch without a joint pair, (1 - 1/16)^B."""
     stream = generator(0, "no joint pair")
     rows = {}
     for batch in batches:
-        drawn = torch.randint(symbols, (2, 20_000, batch), generator=stream)
+        drawn = torch.randint(16, (2, 20_000, batch), generator=stream)
         seen = (drawn[0] != drawn[1]).all(1).double().mean().item()
-        rows[f"batch {batch}"] = ("-", f"{(1 - 1 / symbols) ** batch:.4f}", f"{seen:.4f}")
+        rows[f"batch {batch}"] = ("-", f"{(1 - 1 / 16) ** batch:.4f}", f"{seen:.4f}")
     return _table(rows)
 
 

@@ -80,10 +80,7 @@ GRAPH_TASKS: dict[str, tuple[Task, list[Member], str]] = {
 
 
 def graph_equality(name: str, device: torch.device, backend: Backend | None = None) -> Check:
-    """A training by replays against one without: largest difference of a term over 1 + its size.
-
-    Infinite if the step was not replayed.
-    """
+    """Replays against eager steps: largest difference of a term over 1 + its size; inf if none."""
     task, members, optimizer = GRAPH_TASKS[name]
     counting = Counting(backend or CudaGraphs(device))
 
@@ -225,11 +222,9 @@ def rates_of(measured: Sequence[Rate]) -> gpu_hours.Rates:
     for precision in {rate.precision for rate in measured}:
         own = [rate for rate in measured if rate.precision == precision]
         large = [rate for rate in own if rate.size == max(r.size for r in own)]
-        flop = [
-            rate.ours * gpu_hours.training_flop(gpu_hours.Network("resnet18", rate.size, 3, 512, 0))
-            for rate in large
-        ]
-        rates = replace(rates, **{precision: min(flop)})
+        network = gpu_hours.Network("resnet18", large[0].size, 3, 512, 0)
+        slowest = min(rate.ours for rate in large)
+        rates = replace(rates, **{precision: slowest * gpu_hours.training_flop(network)})
     small = min(measured, key=lambda rate: (rate.size, rate.batch))
     return replace(rates, step=small.batch / small.ours)
 
@@ -263,21 +258,17 @@ def report(
 
 
 def about(device: torch.device) -> dict[str, str]:
-    """Device, driver, versions and day."""
+    """Device, driver ("unknown" where it says nothing), versions and day."""
+    driver = Path("/proc/driver/nvidia/version")
+    known = driver.is_file()
     return {
         "name": torch.cuda.get_device_name(device),
-        "driver": _driver(),
+        "driver": driver.read_text(encoding="utf-8").splitlines()[0] if known else "unknown",
         "cuda": str(torch.version.cuda),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "date": date.today().isoformat(),
     }
-
-
-def _driver() -> str:
-    """As the driver itself says it; "unknown" where it says nothing."""
-    file = Path("/proc/driver/nvidia/version")
-    return file.read_text(encoding="utf-8").splitlines()[0] if file.is_file() else "unknown"
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ stated time a step.  `make gpu-check` puts the rates that it measured in the pla
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,8 +104,14 @@ def cost_of(run: Run, rates: Rates) -> Cost:
     steps = run.epochs * (SHAPES[run.task.dataset][2] // run.member.batch)
     images = steps * run.member.batch
     flop = images * training_flop(network_of(run))
-    seconds = max(flop / getattr(rates, run.task.precision), steps * rates.step)
-    return Cost(1, images, steps, flop, seconds)
+    return _cost(1, images, steps, flop, run.task.precision, rates)
+
+
+def _cost(
+    runs: int, images: float, steps: float, flop: float, precision: str, rates: Rates
+) -> Cost:
+    seconds = max(flop / getattr(rates, precision), steps * rates.step)
+    return Cost(runs, images, steps, flop, seconds)
 
 
 def staircase_flop(dim: int, width: int, batch: int) -> float:
@@ -220,8 +226,7 @@ def _staircase(given: Mapping[str, Any], rates: Rates) -> Cost:
     flop = staircase_flop(given["dim"], given["width"], given["batch"]) * steps
     total = Cost()
     for members in ensembles:
-        seconds = max(members * flop / rates.float32, steps * rates.step)
-        total += Cost(members, 0, steps, members * flop, seconds)
+        total += _cost(members, 0, steps, members * flop, "float32", rates)
     return total
 
 
@@ -256,10 +261,8 @@ def _imagenet(given: Mapping[str, Any], rates: Rates) -> Cost:
         outputs = table3.PAPER_CLASSES if run.task.benchmark == "slb" else 0
         network = Network(run.task.net, run.size, 3, run.task.width, outputs)
         flop = images * training_flop(network) * len(run.members)
-        slowest = max(
-            flop / getattr(rates, run.task.precision), steps * rates.step, images / rates.pictures
-        )
-        total += Cost(len(run.members), images, steps, flop, slowest)
+        cost = _cost(len(run.members), images, steps, flop, run.task.precision, rates)
+        total += replace(cost, seconds=max(cost.seconds, images / rates.pictures))
     return total
 
 

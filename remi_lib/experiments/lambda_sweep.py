@@ -27,16 +27,13 @@ def lambda_runs(weights: Sequence[float], **options) -> list[Run]:
 
 
 def two_by_two(weight: float, tau: float, **options) -> dict[str, list[Run]]:
-    """Clip x penalty for the failing families: "neither", "clip", "penalty", "both".
-
-    SMILE without clipping is MINE.
-    """
-    clipped = [runs_of(["smile"], **options), runs_of(["nwj", "tuba"], tau=tau, **options)]
+    """Clip x penalty for the failing families, by cell; SMILE without clipping is MINE."""
+    clipped = runs_of(["smile"], **options) + runs_of(["nwj", "tuba"], tau=tau, **options)
     free = runs_of(["remine"], weight=weight, **options)
     free += runs_of(["renwj", "retuba"], weight=weight, tau=np.inf, **options)
     return {
         "neither": runs_of(["mine", "nwj", "tuba"], **options),
-        "clip": [run for runs in clipped for run in runs],
+        "clip": clipped,
         "penalty": free,
         "both": runs_of(["resmile", "renwj", "retuba"], weight=weight, **options),
     }
@@ -62,18 +59,10 @@ def outcomes(cells: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     for setting, runs in cells.items():
         for loss, own in runs.groupby("loss", sort=False):
             gone = failed(own)
-            fine = own[~gone]
-            rows.append(
-                {
-                    "setting": setting,
-                    "loss": loss,
-                    "failed": gone.mean(),
-                    "mi": fine["mi"].mean(),
-                    "accuracy": fine["accuracy"].mean(),
-                    "seeds": len(own),
-                }
-            )
-    return pd.DataFrame(rows)
+            reached = [own.loc[~gone, name].mean() for name in ("mi", "accuracy")]
+            rows.append([setting, loss, gone.mean(), *reached, len(own)])
+    columns = ["setting", "loss", "failed", "mi", "accuracy", "seeds"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def outcome_grid(table: pd.DataFrame) -> pd.DataFrame:

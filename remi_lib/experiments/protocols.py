@@ -42,31 +42,30 @@ def choices(runs: pd.DataFrame, protocol: str, fixed: float) -> pd.Series:
 def choose(runs: Sequence[Run], results: Results, protocol: str, fixed: float) -> list[Run]:
     """Every original run, and the regularised ones at the lambda that the protocol chooses."""
     weights = choices(per_run(results), protocol, fixed)
-    kept = []
-    for run in runs:
-        cell = (run.task.dataset, run.task.benchmark, run.member.loss)
-        if not split_name(run.member.loss)[1] or run.member.weight == weights[cell]:
-            kept.append(run)
-    return kept
+    return [
+        run
+        for run in runs
+        if not split_name(run.member.loss)[1] or run.member.weight == weights[_cell(run)]
+    ]
+
+
+def _cell(run: Run) -> tuple[str, str, str]:
+    return run.task.dataset, run.task.benchmark, run.member.loss
 
 
 def of_the_same_lambda(others: Sequence[Run], chosen: Sequence[Run]) -> list[Run]:
     """Those of other runs whose lambda is the one chosen for their loss on their cell."""
-    taken = {(r.task.dataset, r.task.benchmark, r.member.loss, r.member.weight) for r in chosen}
-    return [
-        run
-        for run in others
-        if (run.task.dataset, run.task.benchmark, run.member.loss, run.member.weight) in taken
-    ]
+    taken = {(_cell(run), run.member.weight) for run in chosen}
+    return [run for run in others if (_cell(run), run.member.weight) in taken]
 
 
 def control(runs: Sequence[Run], among: Sequence[Run]) -> pd.DataFrame:
     """Runs in another precision beside the same of Table 2 (``among``), and their difference."""
-    own = per_run(load(runs))
-    usual = per_run(load([_twin(run, among) for run in runs]))
+    precision = among[0].task.precision
+    twins = [replace(run, task=replace(run.task, precision=precision)) for run in runs]
+    own, usual = per_run(load(runs)), per_run(load(twins))
     table = own[[*CELL, "seed", "weight"]].assign(
-        precision=[run.task.precision for run in runs],
-        precision_usual=among[0].task.precision,
+        precision=[run.task.precision for run in runs], precision_usual=precision
     )
     for frame, suffix in ((own, ""), (usual, "_usual")):
         for column in ("mi", "accuracy"):
@@ -75,11 +74,6 @@ def control(runs: Sequence[Run], among: Sequence[Run]) -> pd.DataFrame:
     for column in ("mi", "accuracy"):
         table[column + "_difference"] = table[column] - table[column + "_usual"]
     return table.reset_index(drop=True)
-
-
-def _twin(run: Run, among: Sequence[Run]) -> Run:
-    """The same run in the precision of ``among``."""
-    return replace(run, task=replace(run.task, precision=among[0].task.precision))
 
 
 def by_protocol(results: Results, fixed: float) -> pd.DataFrame:

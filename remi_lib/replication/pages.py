@@ -242,12 +242,8 @@ def _groups(entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, dict, l
             yield name, looks, own
 
 
-def _verdicts(claims: Path, name: str) -> list[dict]:
-    path = claims / f"{name}.json"
-    return read_json(path) if path.exists() else []
-
-
 def _card(of: Page, claims: Path) -> dict[str, Any]:
+    judged = claims / f"{of.name}.json"
     picture = next(iter(of.pictures), None)
     size = png_size(of.pictures[picture]) if picture and picture.endswith(".png") else None
     return {
@@ -257,7 +253,7 @@ def _card(of: Page, claims: Path) -> dict[str, Any]:
         "number": of.number.lstrip("0") or "0",
         "picture": f"images/{picture}" if picture else None,
         "size": size,
-        "verdicts": verdict_counts(_verdicts(claims, of.name)),
+        "verdicts": verdict_counts(read_json(judged) if judged.exists() else []),
     }
 
 
@@ -286,10 +282,7 @@ def _where(row: Mapping[str, str]) -> str:
 
 
 def compose(notebooks: Sequence[Path], claims: Path, profile: str) -> dict[str, bytes]:
-    """The files of the site, by name: a page per notebook, pictures, style sheet and index.
-
-    The tables of messages and claims that the report left beside ``claims`` open the index.
-    """
+    """The files of the site, by name: a page per notebook, pictures, style sheet and index."""
     pages = [page(path) for path in notebooks]
     names = [p.name for p in pages]
     # Templates get finished HTML; what is not is escaped where it is made.

@@ -16,7 +16,6 @@ import hashlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -207,27 +206,20 @@ def summary(table: pd.DataFrame, committed: Path, made: Path, profile: str) -> s
         lines.append(f"  {kind}: {told or 'none'}")
     told = table[table["status"].isin([DIFFERS, MISSING, NEW])]
     lines += [f"  {row.artifact}: {row.status} ({row.why or '-'})" for row in told.itertuples()]
-    moved = dict(_all_moved(committed, made))
+    moved: dict[str, str] = {}
+    for old in sorted(committed.glob("claims/*.json")):
+        new = made / "claims" / old.name
+        moved |= moved_verdicts(old, new) if new.is_file() else {}
     lines.append(f"  verdicts that moved: {len(moved) or 'none'}")
     lines += [f"    {claim}: {how}" for claim, how in moved.items()]
     return "\n".join(lines)
-
-
-def _all_moved(committed: Path, made: Path) -> Iterator[tuple[str, str]]:
-    for old in sorted(committed.glob("claims/*.json")):
-        new = made / "claims" / old.name
-        if new.is_file():
-            yield from moved_verdicts(old, new).items()
 
 
 # --- Clocks -------------------------------------------------------------------------------------
 
 
 def times(profile: str) -> pd.DataFrame:
-    """What ran here: a row per notebook with its wall time, device, versions and date.
-
-    ``seconds`` are those of the last run that computed something, ``computed`` counts what.
-    """
+    """A row per notebook that ran here; ``seconds`` of the last run that computed something."""
     files = sorted(times_dir(profile).glob("*.json"))
     rows = [read_json(path) for path in files]
     columns = ["notebook", "seconds", "computed", "device", "python", "torch", "date"]

@@ -34,10 +34,7 @@ def judge(
     squares: Mapping[str, pd.DataFrame],
     scaled: Mapping[str, pd.DataFrame],
 ) -> None:
-    """Judge every claim of notebook 5 that is due.
-
-    ``swept``: the regularised losses at every lambda.  ``squares``, ``scaled``: the ablations.
-    """
+    """Judge every claim of notebook 5 that is due; ``squares``, ``scaled``: the ablations."""
     runs = prepared(pd.concat([originals, swept], ignore_index=True))
     for name in ledger.datasets:
         own = runs[(runs["dataset"] == name) & (runs["benchmark"] == "clb")]

@@ -67,8 +67,7 @@ def judge_drift(
     ledger.judge("fig1.mine-drifts", drift["log_second"]["mine"])
     ledger.judge("fig1.nwj-does-not-drift", drift["log_second"]["nwj"])
     ledger.judge("fig1.mine-estimate-settles", drift["mi"]["mine"])
-    parts = {str(loss): gap[loss].to_numpy() for loss in gap}
-    ledger.judge("fig2.isolates-joint", gap.min(axis=1), parts)
+    ledger.judge("fig2.isolates-joint", gap.min(axis=1), columns_of(gap))
     ledger.judge("dv.above-nwj", exact(dv_above_nwj(terms)))
 
 

@@ -11,7 +11,7 @@ import torch
 from remi_lib.experiments import theorems
 from remi_lib.experiments.theorems import Class, Problem, noisy_channel, two_cells
 from remi_lib.experiments.verdicts.common import columns_of, seeds_with
-from remi_lib.losses import make_loss
+from remi_lib.losses import Loss, make_loss
 from remi_lib.replication.claims import Ledger
 from remi_lib.replication.evidence import exact
 
@@ -48,20 +48,21 @@ def judge_consistency(ledger: Ledger, finite: pd.DataFrame) -> None:
 
 def judge_samples(ledger: Ledger, draws: int) -> None:
     """Theorems 3 and 4: how often the estimate misses with as many samples as the bounds ask."""
-    missed = pd.DataFrame()
-    for loss, shift in (("remine", 0.0), ("renwj", 1.0)):
-        fitted, critics = make_loss(loss, tau=math.inf), Class(64, 8.0, shift)
-        n = critics.samples(EPSILON, DELTA)
-        found = theorems.failures(noisy_channel(8, 0.2), fitted, critics, n, EPSILON, draws)
-        missed[loss] = np.asarray(found, dtype=bool)
-    either = seeds_with(missed, all_of_them=False)  # both have the same samples
-    ledger.judge("thm34.enough", either, columns_of(missed))
+
+    def missed(problem: Problem, loss: Loss, critics: Class, epsilon: float) -> np.ndarray:
+        n = critics.samples(epsilon, DELTA)
+        return theorems.failures(problem, loss, critics, n, epsilon, draws)
+
+    both = pd.DataFrame()
+    for name, shift in (("remine", 0.0), ("renwj", 1.0)):
+        loss, critics = make_loss(name, tau=math.inf), Class(64, 8.0, shift)
+        both[name] = missed(noisy_channel(8, 0.2), loss, critics, EPSILON)
+    either = seeds_with(both, all_of_them=False)  # both have the same samples
+    ledger.judge("thm34.enough", either, columns_of(both))
     for name, constant in (("any", math.log(2) - 14), ("zero", 0.0)):
-        critics = Class(2, 14.0)
-        fitted = make_loss("remine", weight=1.0, target=constant)
-        n = critics.samples(0.3, DELTA)
-        found = theorems.failures(two_cells(14, constant), fitted, critics, n, 0.3, draws)
-        ledger.judge(f"thm3.{name}-constant", np.asarray(found, dtype=bool))
+        loss = make_loss("remine", weight=1.0, target=constant)
+        found = missed(two_cells(14, constant), loss, Class(2, 14.0), 0.3)
+        ledger.judge(f"thm3.{name}-constant", found)
 
 
 def judge_variance(ledger: Ledger, variances: pd.DataFrame) -> None:
@@ -70,28 +71,20 @@ def judge_variance(ledger: Ledger, variances: pd.DataFrame) -> None:
     The logarithm's does not depend on C: its slope is 0 but for rounding, the draws being the same.
     """
     mean, log = (theorems.log_slopes(variances, name) for name in ("mean", "log"))
-    ledger.judge("thm5.exponential", np.asarray(mean, dtype=float))
-    ledger.judge("thm5.second-term", exact(float(np.max(np.asarray(log, dtype=float)))))
+    ledger.judge("thm5.exponential", mean)
+    ledger.judge("thm5.second-term", exact(log.max()))
 
 
 def judge_averages(ledger: Ledger, ends: pd.DataFrame) -> None:
     """Theorem 6; ``ends``: bias of the macro- and micro-averages by name, seed and ``reading``."""
-    macro, micro = (
-        ends[ends["reading"] == r].set_index(["name", "seed"]) for r in ("macro", "micro")
-    )
-    gone = {
-        k: (t["bias"] - t["bias_centred"]).abs()["MINE"]
-        for k, t in (("macro", macro), ("micro", micro))
-    }
+    by = ends[ends["name"] == "MINE"].set_index(["reading", "seed"])
+    gone = (by["bias"] - by["bias_centred"]).abs()
     ledger.judge("thm6.macro-drift", exact(gone["macro"].max()))
     ledger.judge("thm6.micro-drift", gone["micro"])
 
 
 def judge_entropy(ledger: Ledger, labelled: pd.DataFrame, per_batch: float) -> None:
-    """Theorems 7 and 8; ``labelled``: MI per set, the digits last, and H(Y).
-
-    ``per_batch``: what a perfect critic reads on average of the digits' batches of 10.
-    """
+    """Theorems 7 and 8; ``per_batch``: what a perfect critic reads of the digits' batches."""
     gap = labelled.sub(labelled["entropy"], axis=0).drop(columns="entropy")
     worst = gap[["theorem 7", "theorem 8"]].abs().max()
     parts = {str(name): exact(value) for name, value in worst.items()}
