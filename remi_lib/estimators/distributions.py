@@ -130,10 +130,7 @@ def uniform_margins(base: Distribution) -> Distribution:
 
 
 def spiral(base: Distribution, speed: float = 1.0) -> Distribution:
-    """X (in its first two coordinates) and Y (in its second and third) wound up.
-
-    The angle grows with their squared length.
-    """
+    """X wound up in its first two coordinates, Y in its 2nd and 3rd, by its squared length."""
 
     def wind(t: Array, i: int, j: int) -> Array:
         angle = speed / t.shape[1] * (t**2).sum(1)
@@ -181,10 +178,7 @@ def swiss_roll(base: Distribution) -> Distribution:
 
 
 def additive_noise(width: float) -> Distribution:
-    """X uniform on [0, 1], Y = X + noise uniform on [-width, width].
-
-    I = width - log(2 width) for width <= 1/2, else 1 / (4 width).
-    """
+    """X uniform on [0, 1], Y = X + noise on [-w, w]; I = w - log(2 w), or 1 / (4 w) if w > 1/2."""
     mi = width - math.log(2 * width) if width <= 0.5 else 1 / (4 * width)
 
     def draw(generator: Generator, n: int) -> Pair:
@@ -195,10 +189,7 @@ def additive_noise(width: float) -> Distribution:
 
 
 def overlapping_intervals(classes: int) -> Distribution:
-    """X a class 0 .. m - 1, Y uniform on [X, X + 2] (Gao et al. 2017).
-
-    I = log m - (m - 1) / m log 2.
-    """
+    """X of m classes, Y uniform on [X, X + 2] (Gao et al. 2017); I = log m - (m - 1) / m log 2."""
 
     def draw(generator: Generator, n: int) -> Pair:
         x = generator.integers(classes, size=n)

@@ -35,10 +35,7 @@ def gpu_share(device: str) -> float:
 
 
 def ray_engine(groups: Sequence[Sequence[Run]], device: str, workers: int | None) -> Iterator[int]:
-    """Finish groups of runs on a cluster; yields how many runs each finished group had.
-
-    A task's exception is raised after what had finished was written.
-    """
+    """Finish groups of runs on a cluster; yields how many runs each finished group had."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # At Ray's own niceness, 15, a worker starves on a busy machine: its start times out for ever.
     os.environ.setdefault("RAY_worker_niceness", "0")

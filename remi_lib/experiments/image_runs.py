@@ -220,10 +220,7 @@ def _accuracy(task: ImageTask, train_out: Tensor, test_out: Tensor, data: ImageS
 
 @dataclass(frozen=True)
 class Results:
-    """Finished runs as tidy tables with each run's number and settings.
-
-    Rows: a run, a run and epoch, a run and batch ("train": the last epoch, or "test").
-    """
+    """Finished runs as tidy tables: a row per run, per run and epoch, per run and batch."""
 
     summary: pd.DataFrame
     epochs: pd.DataFrame

@@ -1,7 +1,4 @@
-"""Which runs the image notebooks ask for, as a function of their parameters alone.
-
-The notebooks train these lists, and the projection of GPU-hours counts them.
-"""
+"""Which runs the image notebooks train, and the GPU-hours count, from their parameters alone."""
 
 from __future__ import annotations
 
@@ -30,8 +27,6 @@ def table2_runs(
 ) -> dict[str, list[Run]]:
     """Table 2: "main", the twelve losses with every lambda of ``weights``, in both benchmarks;
     "variants", ReJS in SLB with other targets at every lambda.
-
-    ``options``: seeds, lr and the fields of :class:`~remi_lib.tasks.ImageTask`.
     """
     main: list[Run] = []
     variants: list[Run] = []

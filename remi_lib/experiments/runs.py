@@ -15,13 +15,7 @@ from remi_lib.training import History, settings_of, train
 
 
 def run(
-    name: str,
-    task: Task,
-    members: Sequence[Member],
-    steps: int,
-    *,
-    chunk: int = 0,
-    **settings: Any,
+    name: str, task: Task, members: Sequence[Member], steps: int, *, chunk: int = 0, **settings: Any
 ) -> History:
     """:func:`train`, remembered: the same members trained by the same code are read back.
 

@@ -264,7 +264,6 @@ def collect(profile: str) -> pd.DataFrame:
 
 
 def _waiting(claim: Claim) -> dict[str, Any]:
-    """The row of a claim that nobody judged."""
     needs = [known_datasets()[name].get("needs") for name in claim.datasets]
     waits = list(dict.fromkeys(str(claim.needs or n) for n in needs if claim.needs or n))
     titles = ", ".join(known_datasets()[name]["title"] for name in claim.datasets)

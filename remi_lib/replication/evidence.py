@@ -72,10 +72,7 @@ def exact(value: float) -> Evidence:
 
 
 def measure(estimand: str, samples: ArrayLike) -> Evidence:
-    """The estimate of ``estimand`` from one sample per seed (for a share: true or false).
-
-    mean: Student's t.  median: order statistics.  share: Clopper and Pearson's.
-    """
+    """The estimate of ``estimand`` from one sample per seed (for a share: true or false)."""
     if estimand == "exact":
         return exact(float(np.asarray(samples, dtype=float)))
     x = np.asarray(samples).ravel()

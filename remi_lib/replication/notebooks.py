@@ -48,12 +48,7 @@ def run(
     with atomic(target) as temporary, _shown_progress():
         try:
             papermill.execute_notebook(
-                source,
-                temporary,
-                values,
-                kernel_name="python3",
-                progress_bar=False,
-                cwd=root,
+                source, temporary, values, kernel_name="python3", progress_bar=False, cwd=root
             )
             # Before the target, which is what tells make that all is done.
             _write_times(name, profile, values, started, device(values))

@@ -46,10 +46,7 @@ def unordered(
 
 
 def _call(
-    environment: dict[str, str | None],
-    path: list[str],
-    function: Callable[..., Result],
-    job: tuple,
+    environment: dict[str, str | None], path: list[str], function: Callable[..., Result], job: tuple
 ) -> Result:
     sys.path[:] = path  # a worker is older than a module that was written since
     importlib.invalidate_caches()

@@ -1,7 +1,4 @@
-"""Many long runs: each computed once, its processes started again when they die, results kept.
-
-``torchrun ... -m remi_lib.experiments.imagenet.longrun FILE`` runs what :func:`write_job` wrote.
-"""
+"""Many long runs: each computed once, its processes started again when they die, results kept."""
 
 from __future__ import annotations
 

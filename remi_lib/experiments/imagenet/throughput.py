@@ -46,10 +46,7 @@ def measure(
     seconds: float = 1.5,
     label: str | None = None,
 ) -> pd.DataFrame:
-    """Rates of runs in images per second, a row per run, workers and part (:data:`PARTS`).
-
-    ``hours``: what ImageNet's training pictures take at that rate.
-    """
+    """Images per second by run, workers and part; ``hours``: of ImageNet at that rate."""
     where = resolve_device(device)
     rows = []
     with progress(len(runs) * len(workers), label, "case") as bar:

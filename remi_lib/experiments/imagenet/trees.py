@@ -89,10 +89,7 @@ class Tree:
 
 
 def locate(name: str, data_root: str = "", textures: Textures | None = None) -> Path:
-    """The root of a tree by its name; "textures" is generated on first use.
-
-    The others are ``data_root``, or what REMI_IMAGENET names, or ``imagenet`` in the data folder.
-    """
+    """The root of a tree by its name: "textures" is generated, others are where the user says."""
     one_of("dataset", name, TREES)
     if name == "textures":
         return tree(textures or Textures())
@@ -189,12 +186,7 @@ class Pictures(Dataset[Picture]):
     """
 
     def __init__(
-        self,
-        split: Split,
-        size: int,
-        augment: str = "resize",
-        train: bool = True,
-        seed: int = 0,
+        self, split: Split, size: int, augment: str = "resize", train: bool = True, seed: int = 0
     ) -> None:
         self.split, self.train, self.seed = split, train, seed
         self.transform = picture_transform(size, augment, train)

@@ -71,10 +71,7 @@ def two_valued(on: float, off: float, share: float, n: int) -> Moments:
 
 
 def drift_bias(log_partition: Tensor) -> Tensor:
-    """What drift alone does to a micro-average: mean C - log mean e^C <= 0, (..., n) -> (...).
-
-    C is each batch's exact log E_Q[e^T].
-    """
+    """What drift of C = log E_Q[e^T] does to a micro-average: mean C - log mean e^C <= 0."""
     pooled = logsumexp(log_partition, -1) - math.log(log_partition.shape[-1])
     return log_partition.mean(-1) - pooled
 

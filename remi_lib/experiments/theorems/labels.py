@@ -129,10 +129,7 @@ def batch_reading(law: pd.DataFrame) -> BatchReading:
 
 
 def labelled_sets(sets: Mapping[str, Tensor]) -> pd.DataFrame:
-    """H(Y) and the KL of four pairs of measures, a row per labelled set (nats).
-
-    "theorem 7", "theorem 8": the theorems' pairs; "SLB pairs", "CLB pairs": the code's.
-    """
+    """H(Y) and the KL of the theorems' pairs and of the code's, a row per labelled set (nats)."""
     problems = {
         "theorem 7": supervised_problem,
         "theorem 8": contrastive_problem,

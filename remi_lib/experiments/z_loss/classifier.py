@@ -145,7 +145,6 @@ def train(
 
 
 def _clip(parameters: Sequence[torch.nn.Parameter], members: Tensor) -> None:
-    """Clip the gradients of some members in place."""
     if len(members):
         own = [p.grad[members] for p in parameters if p.grad is not None]
         clip_by_member(own)

@@ -70,11 +70,7 @@ def _embedded(
     weights = torch.tensor([0.0] * seeds + [weight] * seeds)
     net = StackedMLP(own, (train_x.shape[1], 128, width), "z_loss encoder")
     criterion = ContrastiveLoss(
-        PENALTY,
-        weights,
-        temperature=temperature,
-        normalize_embeddings=normalised,
-        reduction="sum",
+        PENALTY, weights, temperature=temperature, normalize_embeddings=normalised, reduction="sum"
     )
     adam = torch.optim.Adam(net.parameters(), 1e-3)
     log_z, seen = [], []
@@ -209,6 +205,5 @@ def _halves(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _finite(sides: nn.Module) -> list[bool]:
-    """Whether all parameters of each member are finite."""
     each = [p.detach().flatten(1).isfinite().all(-1) for p in sides.parameters()]
     return torch.stack(each).all(0).tolist()
