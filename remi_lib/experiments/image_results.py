@@ -122,6 +122,12 @@ def _exact(run: pd.Series, split: str) -> float:
     return _reading(run, *values) if np.isfinite(values).all() else np.nan
 
 
+def best_weight(runs: pd.DataFrame, merit: pd.Series) -> pd.Series:
+    """The lambda of each cell at which the mean of ``merit`` over seeds is largest."""
+    means = merit.groupby([*(runs[key] for key in CELL), runs["weight"]], sort=False).mean()
+    return means.groupby(CELL, sort=False).idxmax().map(lambda cell: cell[-1])
+
+
 def fate(run: pd.Series) -> str:
     """How a run ended if it did not train: "diverged at step 0", "frozen", ""."""
     if np.isfinite(run["diverged_step"]):

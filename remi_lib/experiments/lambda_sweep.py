@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from remi_lib.experiments.image_results import failed, mi_error, runs_of
+from remi_lib.experiments.image_results import best_weight, failed, mi_error, runs_of
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.plots import colour, panels, reference_x
 from remi_lib.experiments.published import FAILING
@@ -108,26 +108,16 @@ def lambda_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 def choices(runs: pd.DataFrame) -> pd.DataFrame:
     """Lambda by hindsight (training MI nearest H(Y), as the paper) and by held-out MI."""
-    runs = runs.assign(error=mi_error(runs))
-    columns = ["mi", "test_mi", "accuracy", "error"]
-    means = runs.groupby(["dataset", "loss", "weight"], sort=False)[columns].mean().reset_index()
-    rows = []
-    for (name, loss), own in means.groupby(["dataset", "loss"], sort=False):
-        own = own.set_index("weight")
-        hindsight, held_out = own["error"].idxmin(), own["test_mi"].idxmax()
-        rows.append(
-            {
-                "dataset": name,
-                "loss": title(str(loss)),
-                "hindsight": hindsight,
-                "its MI": own.loc[hindsight, "mi"],
-                "its accuracy": own.loc[hindsight, "accuracy"],
-                "held-out choice": held_out,
-                "MI there": own.loc[held_out, "mi"],
-                "accuracy there": own.loc[held_out, "accuracy"],
-            }
-        )
-    return pd.DataFrame(rows).set_index(["dataset", "loss"])
+    means = runs.groupby(["dataset", "loss", "weight"], sort=False)[["mi", "accuracy"]].mean()
+    found = []
+    for merit, names in (
+        (-mi_error(runs), ["hindsight", "its MI", "its accuracy"]),
+        (runs["test_mi"], ["held-out choice", "MI there", "accuracy there"]),
+    ):
+        chosen = best_weight(runs, merit).droplevel("benchmark").rename("weight")
+        reached = chosen.to_frame().join(means, on=list(means.index.names))
+        found.append(reached.set_axis(names, axis=1))
+    return pd.concat(found, axis=1).rename(index=title, level="loss")
 
 
 def entropies(names: Sequence[str]) -> dict[str, float]:

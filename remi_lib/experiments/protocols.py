@@ -14,7 +14,7 @@ import pandas as pd
 
 from remi_lib.checks import one_of
 from remi_lib.experiments.benchmark import table2
-from remi_lib.experiments.image_results import CELL, fate, mi_error, per_run
+from remi_lib.experiments.image_results import CELL, best_weight, fate, mi_error, per_run
 from remi_lib.experiments.image_runs import Results, Run, load
 from remi_lib.losses import split_name
 
@@ -34,9 +34,7 @@ def choices(runs: pd.DataFrame, protocol: str, fixed: float) -> pd.Series:
             raise ValueError(f"fixed: lambda {fixed} is not one of those that were run")
         return twins.groupby(CELL, sort=False)["weight"].agg(lambda _: fixed)
     merit = -mi_error(twins) if protocol == "best MI" else twins["test_mi"].fillna(-float("inf"))
-    means = merit.groupby([*(twins[key] for key in CELL), twins["weight"]], sort=False).mean()
-    best = means.groupby(CELL, sort=False).idxmax()
-    return best.map(lambda cell: cell[-1])
+    return best_weight(twins, merit)
 
 
 def choose(runs: Sequence[Run], results: Results, protocol: str, fixed: float) -> list[Run]:
