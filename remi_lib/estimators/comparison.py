@@ -25,6 +25,7 @@ from remi_lib.estimators import trials
 from remi_lib.estimators.distributions import COMPARED, DEVELOPMENT, Distribution
 from remi_lib.losses import FAMILIES, title
 from remi_lib.progress import progress
+from remi_lib.replication.cells import one_thread
 from remi_lib.replication.scoreboard import markdown_table, write_block
 from remi_lib.replication.store import cached, publish
 from remi_lib.replication.workers import unordered
@@ -69,9 +70,7 @@ def choose(workers: int = 2) -> pd.DataFrame:
 
 
 def _candidate(name: str, options: Mapping[str, Any]) -> pd.DataFrame:
-    import torch
-
-    torch.set_num_threads(1)
+    one_thread()
     config = {"options": {k: str(v) for k, v in options.items()}, **CHOICE, "small": SMALL}
 
     def compute() -> dict[str, pd.DataFrame]:
@@ -118,9 +117,7 @@ def rank(runs: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 def compare() -> pd.DataFrame:
     """A row per distribution: how the estimators stand; one thread, one after the other."""
-    import torch
-
-    torch.set_num_threads(1)
+    one_thread()
     cells = list(product(range(COMPARISON["seeds"]), COMPARED, trials.METHODS))
     parts = []
     with progress(len(cells), "compare", unit="run") as bar:

@@ -26,12 +26,13 @@ def run(
     parts = [members[i : i + size] for i in range(0, len(members), size)]
     jobs = [(i, name, task, part, steps, settings) for i, part in enumerate(parts)]
     found = dict(unordered(_remembered, jobs))
-    frames: dict[str, list[pd.DataFrame]] = {"terms": [], "probes": []}
-    for i in range(len(parts)):
-        for key in frames:
-            frames[key].append(found[i][key].assign(member=found[i][key]["member"] + i * size))
-    columns = settings_of(members)
-    return History(**{key: joined(parts, columns) for key, parts in frames.items()})
+
+    def whole(key: str) -> pd.DataFrame:
+        tables = [found[i][key] for i in range(len(parts))]
+        numbered = [t.assign(member=t["member"] + i * size) for i, t in enumerate(tables)]
+        return joined(numbered, settings_of(members))
+
+    return History(terms=whole("terms"), probes=whole("probes"))
 
 
 def _remembered(

@@ -45,16 +45,13 @@ def sweep(
     runs = list(dict.fromkeys(runs))
     missing = [run for run in runs if not is_done(run)]
     say(f"{name}: {len(runs)} runs, {len(runs) - len(missing)} from the cache")
-    bar = progress(len(missing), name, unit="run") if missing else None
-    for _ in range(ATTEMPTS):
-        if not missing:
-            break
-        for finished in ENGINES[engine](chunks(missing, stack), device, workers):
-            if bar is not None:
+    with progress(len(missing), name if missing else None, unit="run") as bar:
+        for _ in range(ATTEMPTS):
+            if not missing:
+                break
+            for finished in ENGINES[engine](chunks(missing, stack), device, workers):
                 bar.update(finished)
-        missing = [run for run in missing if not is_done(run)]
-    if bar is not None:
-        bar.close()
+            missing = [run for run in missing if not is_done(run)]
     if missing:
         raise RuntimeError(
             f"{name}: {len(missing)} runs are missing after {ATTEMPTS} attempts, the first: "

@@ -175,9 +175,8 @@ def _held(cell: Cell) -> bool:
     path = cell.record.with_suffix(".lock")
     if not path.exists():
         return False
-    lock = FileLock(path)
     try:
-        with lock.acquire(timeout=0):
+        with FileLock(path).acquire(timeout=0):
             return False
     except Timeout:
         return True

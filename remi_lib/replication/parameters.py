@@ -69,9 +69,7 @@ def _check_type(file: Path, key: str, value: Any, default: Any) -> None:
     if wanted is float:
         fits = isinstance(value, int | float) and not isinstance(value, bool)
     if not fits:
-        hint = ""
-        if isinstance(value, str) and wanted is not str:
-            hint = " (YAML reads 1e-3 as text: write 1.0e-3)"
+        hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if isinstance(value, str) else ""
         raise ParameterError(
             f"{file}: {key}: {value!r} is {type(value).__name__}, "
             f"the notebook declares {wanted.__name__}{hint}"

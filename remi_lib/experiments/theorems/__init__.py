@@ -2,7 +2,6 @@
 
 On a finite set a critic is a table, P and Q are tables, and every expectation is a sum.  There a
 supremum over critics is a number to compute and a bound on the number of samples one to check.
-A module is one theorem or several; the functions return numbers or tidy tables.
 """
 
 # ruff: noqa: F403

@@ -1,4 +1,1 @@
-"""What each notebook's tables say about its claims.
-
-No module that computes imports one of these: the wording of a claim changes no stored result.
-"""
+"""What tables say about claims.  Nothing that computes imports it: words change no result."""

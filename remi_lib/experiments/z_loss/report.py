@@ -62,8 +62,7 @@ def rates_figure(final: pd.DataFrame, ceiling: float) -> Figure:
 def idle_figure(final: pd.DataFrame) -> Figure:
     """|log Z| and accuracy with and without the penalty, a column per setting."""
     shown = final.assign(
-        setting=settings_of(final),
-        penalty=np.where(final["weight"] > 0, "with", "without"),
+        setting=settings_of(final), penalty=np.where(final["weight"] > 0, "with", "without")
     )
     figure, (left, right) = plots.panels(2, height=2.6)
     options = {"x": "setting", "hue": "penalty", "hue_order": ["without", "with"], **DOTS}
