@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import issparse
-from torch import Tensor
+from torch import Tensor, strided
 from torch import stack as stacked
 
 DENSE = 2**27  # cells that a sparse matrix may have once it is dense
@@ -52,15 +53,14 @@ def frame_of(name: str, values: Any) -> pd.DataFrame:
 
 
 def _from_array(name: str, values: Any) -> pd.DataFrame:
-    if isinstance(values, str | bytes | Mapping | set | frozenset):
-        raise ValueError(f"{name}: a {type(values).__name__} is not allowed; must be an array")
     if issparse(values):
-        rows, columns = values.shape
-        if rows * columns > DENSE:
+        if math.prod(values.shape) > DENSE:
             raise ValueError(
                 f"{name}: a sparse matrix {values.shape} is too large to be made dense"
             )
         values = values.toarray()
+    if isinstance(values, str | bytes | Mapping | set | frozenset):
+        raise ValueError(f"{name}: a {type(values).__name__} is not allowed; must be an array")
     if isinstance(values, np.ma.MaskedArray):
         entries = values.data.astype(object)
         entries[np.ma.getmaskarray(values)] = None
@@ -88,7 +88,7 @@ def _array(name: str, values: Any) -> np.ndarray:
         values = values.squeeze(1) if values.dim() == 2 and values.shape[1] == 1 else values
     if isinstance(values, Tensor):
         values = values.detach().cpu()
-        values = values.to_dense() if values.is_sparse else values
+        values = values if values.layout == strided else values.to_dense()
         values = (values.double() if values.dtype.is_floating_point else values).numpy()
     try:
         return np.asarray(values)
@@ -106,6 +106,12 @@ def _plain(name: str, column: pd.Series) -> pd.Series:
         return column.astype(float)
     if column.dtype == object:
         given = column[column.notna()]
+        for v in given:
+            if isinstance(v, Tensor) or not isinstance(v, Hashable):
+                raise ValueError(
+                    f"{name}: a {type(v).__name__} is not allowed as a value; "
+                    "must be (n,) or (n, d)"
+                )
         numbers = all(isinstance(v, Real | Decimal) and not isinstance(v, bool) for v in given)
         if len(given) and numbers:
             return column.astype(float)

@@ -36,6 +36,8 @@ SMALL = {"method": "critics", "folds": 2, "steps": 25, "label": None}
         X[::-1].copy()[::-1],
         sp.csr_matrix(X[:, None]),
         sp.coo_array(X[:, None]),
+        sp.coo_array(X),
+        sp.dok_array(X[:, None]),
         torch.from_numpy(X).to_sparse(),
         pd.Series(pd.arrays.SparseArray(X)),
         pd.Series(X, dtype="Float64"),
@@ -53,6 +55,13 @@ def test_numbers_are_numbers(x):
     assert float(estimate_mi(x, Y)) == PLAIN
 
 
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_sparse_tensors_of_every_layout():
+    dense = torch.from_numpy(X[:, None])
+    for x in (dense.to_sparse_csr(), dense.to_sparse_csc(), dense.to_sparse()):
+        assert float(estimate_mi(x, Y)) == PLAIN
+
+
 @pytest.mark.parametrize("kind", [">i4", ">i8", "<u2"])
 def test_integers_of_any_byte_order(kind):
     v = RNG.integers(0, 1000, N)
@@ -66,6 +75,13 @@ def test_integers_of_any_byte_order(kind):
         (np.zeros((0, 3)), "x: has 0 samples"),
         (pd.DataFrame({"a": []}), "x: has 0 samples"),
         ([[1, 2], [3]] * 50, "x: its rows differ in length"),
+        (np.array([[1, 2], [3]] * 150, dtype=object), "x: a list is not allowed as a value"),
+        (pd.Series([np.ones(2)] * N), "x: a ndarray is not allowed as a value"),
+        ([{"a": 1}] * N, "x: a dict is not allowed as a value"),
+        ([sp.csr_array([[v]]) for v in X], "x: a csr_array is not allowed as a value"),
+        (pd.Series([torch.zeros(2)] * N), "x: a Tensor is not allowed as a value"),
+        (iter([]), "x: has 0 samples"),
+        (torch.zeros(0, 2), "x: has 0 samples"),
         ([torch.zeros(2), torch.zeros(3)] * 50, "x: its tensors differ in shape"),
         ("text", "x: a str is not allowed"),
         ({"a": X}, "x: a dict is not allowed"),
@@ -86,6 +102,12 @@ def test_what_is_no_sample_is_named(x, message):
     with pytest.raises(ValueError, match=message) as error:
         estimate_mi(x, Y[:10] if isinstance(x, np.ndarray) and len(x) == 10 else Y)
     assert str(error.value).startswith("x:")
+
+
+@pytest.mark.parametrize("y", [[], [[1, 2], [3]] * 150, [{1}] * N])
+def test_the_other_side_is_named_too(y):
+    with pytest.raises(ValueError, match=r"^y: "):
+        estimate_mi(X, y)
 
 
 @pytest.mark.parametrize(
