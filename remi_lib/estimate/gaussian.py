@@ -22,6 +22,7 @@ SHRUNK = (0.01, 0.1, 0.3)  # towards the identity, tried on held-out pairs
 WIDE = 24  # columns on both sides, beyond which those without a trace of dependence are dropped
 LARGEST = 0.9995  # canonical correlation: beyond, T turns one outlier into all there is
 FEW = 2  # columns a side that are kept at least
+JUDGED = 2000  # samples of a fit that say whether it is better than a constant, at most
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,14 @@ def fit_bases(x: NDArray, y: NDArray, rows: Rows, screen: bool) -> tuple[Base, B
         use = _screened(x[train], y[train], screen)
         tried = [_fit(x, y, use, train, amount) for amount in SHRUNK]
         best = int(np.argmax([_dv(one, watch) for one in tried]))
-        first.append((*tried[best], *use))
+        # No normal describes a rare label.  What does worse than a constant on its own samples is
+        # none, whatever the few watched ones say.
+        kept = float(_dv(tried[best], train[:JUDGED]) >= 0)
+        first.append((*(kept * part for part in tried[best]), *use))
         both = np.concatenate([train, watch])
         use = _screened(x[both], y[both], screen)
-        second.append((*_fit(x, y, use, both, SHRUNK[best]), *use))
+        last = _fit(x, y, use, both, SHRUNK[best])
+        second.append((*(kept * part for part in last), *use))
     return _joined(first, rows.train.device), _joined(second, rows.train.device)
 
 
@@ -113,9 +118,11 @@ def _fit(
 def _dv(fit: tuple[NDArray, ...], held: NDArray) -> float:
     a, b, u, v = (part[held] for part in fit)
     t = a[:, None] + b + u @ v.T
-    own = t.diagonal()
-    off = np.exp(t.clip(max=50)).sum() - np.exp(own.clip(max=50)).sum()
-    return float(own.mean() - np.log(off / (len(own) * (len(own) - 1))))
+    own = t.diagonal().mean()
+    # Left out, not taken off a sum: one pair of rare labels may be all of it.
+    np.fill_diagonal(t, -np.inf)
+    off = np.exp(t.clip(max=50)).sum()
+    return float(own - np.log(off / (len(held) * (len(held) - 1))))
 
 
 def _screened(x: NDArray, y: NDArray, screen: bool) -> tuple[NDArray, NDArray]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from remi_lib.estimate.columns import Column, encoded, standardized
 from remi_lib.estimate.fit import Fitted, Training, fit
@@ -17,6 +18,7 @@ from remi_lib.estimate.gaussian import WIDE, Base, fit_bases, linear_views
 from remi_lib.estimate.neighbours import class_and_number, numeric_pair
 from remi_lib.estimate.options import Options, undisturbed
 from remi_lib.estimate.pairs import shifted_pairs
+from remi_lib.estimate.pairwise import Strongest, strongest
 from remi_lib.estimate.reading import Reading, read
 from remi_lib.estimate.tables import categories_of
 from remi_lib.estimate.team import Team
@@ -80,11 +82,22 @@ def train_and_read(sample: Sample, options: Options) -> Networks:
         plan = Training(objective, rows_apart, *numbers)
         fitted = fit(team, plan, generator(options.seed, "estimate: batches"), options.label)
         permutations = generator(options.seed, "estimate: permutations")
-        reading = read(team, fitted.alive, rows_apart, permutations, closed)
+        caps = _cap(sample.x, options.device), _cap(sample.y, options.device)
+        reading = read(team, fitted.alive, rows_apart, permutations, closed, caps)
     weight = None if objective.weight is None else float(objective.weight)
     used = bool(closed) and float(reading.weights[:, -len(closed)].mean()) > USED
     normal = _readings(closed[0][0], rows) if used else (0.0, 0.0)
     return Networks(reading, fitted, rows, kinds, weight, ("closed forms", *normal))
+
+
+def _cap(columns: list[Column], device: torch.device) -> Tensor | None:
+    """log 1 / P of each sample's labels (n,) if there are no numbers beside them."""
+    if not all(column.discrete for column in columns):
+        return None
+    codes = categories_of(columns).codes
+    assert codes is not None
+    share = np.bincount(codes)[codes] / len(codes)
+    return torch.as_tensor(-np.log(share), dtype=torch.float32, device=device)
 
 
 def _readings(base: Base, rows: Rows) -> tuple[float, float]:
@@ -191,7 +204,7 @@ def neighbours_of(sample: Sample) -> NDArray | None:
     if len(sample.x) + len(sample.y) > CLOSE or sample.groups is not None:
         return None
     kinds = [{c.discrete for c in columns} for _, columns in sample.sides]
-    some = slice(None, None, -(-len(sample) // MOST))
+    some = _some(sample)
     if kinds == [{False}, {False}]:
         return numeric_pair(_scores(sample.x)[some], _scores(sample.y)[some])
     if sorted(kinds, key=sum) != [{False}, {True}]:
@@ -201,6 +214,15 @@ def neighbours_of(sample: Sample) -> NDArray | None:
     assert codes is not None
     local = class_and_number(codes[some], _scores(numbers)[some])
     return local[np.isfinite(local)]
+
+
+def strongest_of(sample: Sample) -> Strongest | None:
+    """The two columns that depend most, as :func:`~remi_lib.estimate.pairwise.strongest` says."""
+    return None if sample.groups is not None else strongest(sample.x, sample.y, _some(sample))
+
+
+def _some(sample: Sample) -> slice:
+    return slice(None, None, -(-len(sample) // MOST))
 
 
 def _scores(columns: list[Column]) -> NDArray:

@@ -20,6 +20,11 @@ PARTNERS = 64  # of a watched sample, for the weights of the stack: they are fou
 PULL = 1e-3  # nats, per squared weight
 PERMUTATIONS = 499  # of a fold's pairing, where all of its pairs were read
 SHIFTS = 99  # of a fold, from where on they are as good as permutations
+LEVEL_STEPS = 20
+
+# log 1 / P(x) (n,) and log 1 / P(y) (n,) where a side is labels, else None: p(x, y) / p(x) p(y) is
+# never larger than either.
+Caps = tuple[Tensor | None, Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,12 @@ def read(
     per_row: bool,
     generator: torch.Generator,
     closed: Sequence[tuple[Base, Base]] = (),
+    caps: Caps = (None, None),
 ) -> Reading:
     """Read every fold by the critics that did not see it.
 
     ``alive`` (M,): usable members; ``closed``: closed forms beside the networks, each as it
-    reads the watched samples and as it reads the test samples.
+    reads the watched samples and as it reads the test samples; ``caps``: see :data:`Caps`.
     """
     size = team.rows.test.shape[1]
     shifts = _shifts(size)
@@ -60,7 +66,11 @@ def read(
     tested = _parts(team, alive, [c[1] for c in closed], team.rows.test, shifts, per_row)
     weights = _stacked(watched.mean(0), per_row)
     # (seeds, F, s, S)
-    mixed = _mixed(tested, weights, None if per_row else _level(watched.mean(0), weights))
+    edges = [
+        _caps_of(caps, *pairs) for pairs in ((team.rows.watch, of_watch), (team.rows.test, shifts))
+    ]
+    level = None if per_row else _level(watched.mean(0), weights, edges[0])
+    mixed = _mixed(tested, weights, level, edges[1])
     table = shifted_pairs(mixed.mean(0), per_row)
     values = bound_of(per_row)(table).mi
     by_seed = [bound_of(per_row)(shifted_pairs(one, per_row)).mi.mean().item() for one in mixed]
@@ -135,22 +145,44 @@ def _stacked(tables: Tensor, per_row: bool) -> Tensor:
     return found if found.isfinite().all() else torch.full_like(found, 1 / critics)
 
 
-def _level(tables: Tensor, weights: Tensor) -> Tensor:
-    """log E_Q[e^T] (F,) of the stack: the constant that T is known up to."""
-    return dv(shifted_pairs(_mixed(tables[None], weights, None)[0])).product_term
+def _level(tables: Tensor, weights: Tensor, cap: Tensor | None = None) -> Tensor:
+    """log E_Q[e^T] (F,) of the stack: the constant that T is known up to.
+
+    With a ``cap`` the one that leaves E_Q[e^T] = 1 after it; each step comes nearer from above.
+    """
+    mixed = _mixed(tables[None], weights, None)[0]
+    level = dv(shifted_pairs(mixed)).product_term
+    if cap is None:
+        return level
+    for _ in range(LEVEL_STEPS):
+        capped = torch.minimum(mixed - level[:, None, None], cap)
+        level = level + dv(shifted_pairs(capped)).product_term
+    return level
 
 
-def _mixed(tables: Tensor, weights: Tensor, level: Tensor | None) -> Tensor:
+def _mixed(
+    tables: Tensor, weights: Tensor, level: Tensor | None, cap: Tensor | None = None
+) -> Tensor:
     """The stack (seeds, F, m, S) of tables (seeds, F, critics, m, S), less ``level`` (F,).
 
     It ends at the log of the number of its cells, on both sides: no sample of that size tells a
-    larger ratio, and one pair that a critic is wrong about must not be all that is read.
+    larger ratio, and one pair that a critic is wrong about must not be all that is read.  It ends
+    at ``cap`` (F, m, S) too.
     """
     mixed = (weights[:, :, None, None] * tables).sum(2)
     if level is None:
         return mixed
     edge = math.log(mixed.shape[-2] * mixed.shape[-1])
-    return (mixed - level[:, None, None]).clamp(-edge, edge)
+    mixed = (mixed - level[:, None, None]).clamp(-edge, edge)
+    return mixed if cap is None else torch.minimum(mixed, cap)
+
+
+def _caps_of(caps: Caps, role: Tensor, shifts: Tensor) -> Tensor | None:
+    """The smaller cap of each pair of a role (F, m, S), or None if there is none."""
+    of_x, of_y = (None if cap is None else cap[role] for cap in caps)
+    x = None if of_x is None else of_x.unsqueeze(-1).expand(-1, -1, len(shifts))
+    y = None if of_y is None else of_y[:, partners_of(role.shape[1], shifts.to(role.device))]
+    return torch.minimum(x, y) if x is not None and y is not None else y if x is None else x
 
 
 def independence_p(values: Tensor, generator: torch.Generator) -> float:

@@ -252,6 +252,23 @@ def test_a_rare_flag_with_itself_is_its_entropy(n, rare):
         assert found.p_value < 0.05 or rare < 3
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rare", [(8,), (4, 6, 10)])
+@pytest.mark.parametrize("loss", [None, "mine"])
+def test_critics_of_a_rare_label_stay_within_what_its_share_allows(rare, loss):
+    """Among numbers a flag is read by critics; they read -0.56 here, and said at most 0.51."""
+    n = 2000
+    y = np.repeat(np.arange(len(rare) + 1), (n - sum(rare), *rare))
+    y = np.random.default_rng(0).permutation(y)
+    x = pd.DataFrame({"label": y.astype(str), "number": np.random.default_rng(1).normal(size=n)})
+    found = estimate_mi(x, y, loss=loss, steps=200, label=None)
+    truth = entropy(np.bincount(y) / n)
+    assert -0.005 < float(found) < truth + 0.01
+    assert 0 <= found.lower <= truth
+    assert found.interval[1] < 0.15
+    assert found.p_value < 0.05
+
+
 @pytest.mark.parametrize(("n", "p", "seed"), [(1000, 0.01, 1), (1000, 0.01, 2), (5000, 0.002, 2)])
 def test_two_rare_flags(n, p, seed):
     generator = np.random.default_rng(seed)
@@ -265,7 +282,9 @@ def test_two_rare_flags(n, p, seed):
     assert found.lower <= truth
 
 
-@pytest.mark.parametrize(("values", "exponent"), [(50, 1.2), (50, 0.0), (20, 2.0)])
+@pytest.mark.parametrize(
+    ("values", "exponent"), [(50, 1.2), (50, 0.0), (20, 2.0), (200, 1.2), (10, 3.0)]
+)
 def test_zipf_categories(values, exponent):
     p = 1 / np.arange(1, values + 1) ** exponent
     p /= p.sum()
@@ -288,6 +307,28 @@ def test_fast_oscillation(turns):
     assert float(found) > 0.7
     assert found.interval[0] < 0.87 < found.interval[1] + 0.05
     assert found.p_value < 0.05
+
+
+@pytest.mark.parametrize(("turns", "columns"), [(10, 2), (10, 12), (4, 100)])
+def test_fast_oscillation_of_one_column_of_several(turns, columns):
+    """Critics read nothing of it, and neighbours of all columns little; of the two columns all."""
+    generator = np.random.default_rng(2)
+    x = generator.normal(size=(2000, columns))
+    y = np.sin(turns * x[:, 1]) + 0.3 * generator.normal(size=2000)
+    for a, b, names in ((x, y, "column 1 of x and y"), (y, x, "x and column 1 of y")):
+        found = estimate_mi(a, b, steps=25, label=None)
+        assert 0.7 < float(found) < 0.95
+        assert found.lower < 0.86
+        assert any(f"nearest neighbours of {names} see more" in w for w in found.warnings)
+        if columns > 2:
+            break
+
+
+def test_oscillation_of_a_label():
+    x = np.random.default_rng(2).normal(size=2000)
+    found = estimate_mi(x, (np.sin(10 * x) > 0).astype(int))
+    assert float(found) == pytest.approx(math.log(2), abs=0.05)
+    assert found.interval[0] < math.log(2) < found.interval[1]
 
 
 def test_checkerboard():
@@ -347,6 +388,7 @@ def test_copies_stay_in_one_fold():
     assert any("rows are copies of others" in w for w in found.warnings)
     assert abs(found) < 0.08
     assert found.lower < 0.03
+    assert found.p_value > 0.01
 
 
 def test_copies_of_one_column_count_once():
@@ -376,12 +418,32 @@ def test_one_column_of_many():
     assert "screened" in found.method
 
 
-def test_all_of_many_columns():
-    """2000 x 300, y = w x + noise: 0.833 nats; what is missing is said."""
+def test_two_columns_of_many():
+    """1000 x 300: both are found by screening."""
+    x = np.random.default_rng(0).normal(size=(1000, 300))
+    y = x[:, 211] + x[:, 5] + np.random.default_rng(1).normal(size=1000)
+    found = estimate_mi(x, y, steps=50, label=None)
+    assert float(found) == pytest.approx(0.5 * math.log(3), abs=0.1)
+    assert found.lower < 0.5 * math.log(3)
+    assert found.p_value < 0.05
+
+
+def test_the_square_of_one_column_of_many():
+    """1000 x 300: no correlation of the column itself shows it."""
+    x = np.random.default_rng(0).normal(size=(1000, 300))
+    y = x[:, 211] ** 2 + 0.5 * np.random.default_rng(1).normal(size=1000)
+    found = estimate_mi(x, y, steps=100, label=None)
+    assert float(found) == pytest.approx(float(estimate_mi(x[:, 211], y)), abs=0.15)
+    assert found.p_value < 0.05
+
+
+@pytest.mark.parametrize(("n", "columns"), [(2000, 300), (1000, 100), (2000, 150)])
+def test_all_of_many_columns(n, columns):
+    """y = w x + noise: 0.833 nats; what is missing is said."""
     generator = np.random.default_rng(0)
-    x, w = generator.normal(size=(2000, 300)), generator.normal(size=300)
+    x, w = generator.normal(size=(n, columns)), generator.normal(size=columns)
     noise = math.sqrt(math.exp(-2 * 0.833) / (1 - math.exp(-2 * 0.833)))
-    y = x @ (w / np.linalg.norm(w)) + noise * generator.normal(size=2000)
+    y = x @ (w / np.linalg.norm(w)) + noise * generator.normal(size=n)
     found = estimate_mi(x, y, steps=50, label=None)
     assert 0.70 < float(found) < 0.84
     assert found.lower < 0.833

@@ -14,9 +14,10 @@ from remi_lib import conditional_mi, mi_matrix, mi_scores
 from remi_lib.estimate.columns import Column, columns_of
 from remi_lib.estimate.columnwise import columnwise
 from remi_lib.estimate.folds import split
-from remi_lib.estimate.gaussian import fit_bases
+from remi_lib.estimate.gaussian import fit_bases, linear_views
 from remi_lib.estimate.inputs import frame_of
 from remi_lib.estimate.neighbours import class_and_number, numeric_pair
+from remi_lib.estimate.reading import _caps_of, _level, _mixed
 from remi_lib.estimate.tables import (
     category_pair,
     entropy,
@@ -167,6 +168,32 @@ def test_screening_keeps_what_depends():
     assert base.x[:, [3, 5]].all()
     assert base.x.sum(1).max() <= 4
     assert base.y.all()
+
+
+def test_a_normal_that_is_worse_than_a_constant_is_none():
+    """A rare flag lies 16 SDs out; two of them in the same held-out samples read -100 nats."""
+    flag = np.zeros(1000, int)
+    flag[RNG.permutation(1000)[:6]] = 1
+    rows = split(1000, 5, torch.Generator().manual_seed(0))
+    for view, used in ((flag, False), (RNG.permutation(1000) % 2, True)):
+        views = linear_views([labels(view)])
+        for base in fit_bases(views, views, rows, screen=False):
+            assert bool((base.u != 0).any()) == used
+
+
+def test_scores_end_at_what_labels_allow():
+    """log 1 / P(x) or log 1 / P(y), the smaller; the level leaves E_Q[e^T] = 1 after that."""
+    x, y = torch.tensor([[1.0, 2.0, 3.0]]).log()[0], torch.tensor([4.0, 1.0, 2.0]).log()
+    role, shifts = torch.tensor([[0, 1, 2]]), torch.arange(3)
+    cap = _caps_of((x, y), role, shifts)
+    expected = torch.tensor([[1.0, 1.0, 1.0], [1.0, 2.0, 2.0], [2.0, 3.0, 1.0]]).log()
+    torch.testing.assert_close(cap[0], expected)
+    assert _caps_of((None, None), role, shifts) is None
+    tables, weights = 9 * torch.rand(1, 1, 3, 3), torch.ones(1, 1)
+    level = _level(tables, weights, cap)
+    mixed = _mixed(tables[None], weights, level, cap)[0, 0]
+    assert (mixed <= cap[0] + 1e-6).all()
+    assert mixed[:, 1:].exp().mean() == pytest.approx(1, abs=0.05)
 
 
 # --- several estimates
