@@ -65,6 +65,8 @@ def read(
     watched = _parts(team, alive, [c[0] for c in closed], team.rows.watch, of_watch, per_row)
     tested = _parts(team, alive, [c[1] for c in closed], team.rows.test, shifts, per_row)
     weights = _stacked(watched.mean(0), per_row)
+    for k, (one, _) in enumerate(closed, weights.shape[1] - len(closed)):
+        weights[:, k] *= (one.a != 0).any(1)  # what was left out has no weight
     # (seeds, F, s, S)
     edges = [
         _caps_of(caps, *pairs) for pairs in ((team.rows.watch, of_watch), (team.rows.test, shifts))

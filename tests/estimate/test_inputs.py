@@ -264,6 +264,7 @@ def test_critics_of_a_rare_label_stay_within_what_its_share_allows(rare, loss):
     found = estimate_mi(x, y, loss=loss, steps=200, label=None)
     truth = entropy(np.bincount(y) / n)
     assert -0.005 < float(found) < truth + 0.01
+    assert "0.00 x normal" in found.method
     assert 0 <= found.lower <= truth
     assert found.interval[1] < 0.15
     assert found.p_value < 0.05
