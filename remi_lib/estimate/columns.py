@@ -56,7 +56,7 @@ class Column:
     def scores(self) -> NDArray:
         """Normal scores of a numeric column's ranks (n,), standardised; ties share one."""
         assert self.numbers is not None
-        return standardized(ndtri((_ranks(self.numbers) - 0.5) / len(self.numbers)))
+        return standardized(ndtri((ranks_of(self.numbers) - 0.5) / len(self.numbers)))
 
     def spread_scores(self, generator: np.random.Generator) -> NDArray:
         """:meth:`scores`, in which only atoms share one; other ties are broken at random.
@@ -70,7 +70,7 @@ class Column:
         ranks = np.empty(len(v))
         ranks[order] = np.argsort(np.argsort(v[order], kind="stable")) + 1.0
         _, kinds, counts = np.unique(v, return_inverse=True, return_counts=True)
-        ranks = np.where(counts[kinds] >= ATOM * len(v), _ranks(v), ranks)
+        ranks = np.where(counts[kinds] >= ATOM * len(v), ranks_of(v), ranks)
         return standardized(ndtri((ranks - 0.5) / len(v)))
 
     def take(self, index: NDArray) -> Column:
@@ -175,7 +175,7 @@ def _numeric(column: Column, margins: Margins) -> NDArray:
     return np.stack(views[margins](), axis=1)
 
 
-def _ranks(v: NDArray) -> NDArray:
+def ranks_of(v: NDArray) -> NDArray:
     return pd.Series(v).rank().to_numpy()
 
 

@@ -13,9 +13,10 @@ from scipy.special import digamma
 
 from remi_lib.estimate.columns import Column
 from remi_lib.estimate.fit import COLUMNS
+from remi_lib.estimate.independence import permutation_p
 from remi_lib.estimate.neighbours import K, class_and_number, numeric_pair
 from remi_lib.estimate.result import interval_of
-from remi_lib.estimate.tables import category_pair, lower_bound, permutation_p
+from remi_lib.estimate.tables import category_pair, lower_bound
 from remi_lib.streams import numpy_generator
 
 MANY = 8  # neighbours of the estimate whose distance from that of K measures the bias
@@ -118,7 +119,7 @@ def _neighbours(
             "the other"
         )
     stream = None if seed is None else numpy_generator(seed, "estimate: permutations")
-    p = math.nan if stream is None else permutation_p(x, y, stream)
+    p = math.nan if stream is None else permutation_p([x], [y], stream)
     kind = "within classes (Ross 2014)" if x.discrete or y.discrete else "(Gao et al. 2017)"
     method = f"{K} nearest neighbours {kind}"
     interval = interval_of(value, 1.96 * error, lost)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from remi_lib.estimate.columns import MARGINS, Column, Margins, columns_of, described
 from remi_lib.estimate.columnwise import columnwise
 from remi_lib.estimate.folds import copies
+from remi_lib.estimate.independence import MOST, permutation_p
 from remi_lib.estimate.inputs import enough, paired
 from remi_lib.estimate.networks import (
     MORE,
@@ -25,6 +26,7 @@ from remi_lib.estimate.options import Options
 from remi_lib.estimate.reading import Reading
 from remi_lib.estimate.result import MutualInformation, interval_of
 from remi_lib.estimate.tables import categories_of
+from remi_lib.streams import numpy_generator
 
 CHOSEN = 4.0  # errors, by which the strongest of many pairs must see more
 PER_VALUE = 5  # samples on average of each combination of labels, for several to be one column
@@ -200,7 +202,7 @@ def _by_critics(sample: Sample, options: Options, notes: list[str]) -> MutualInf
         value,
         lower=max(0.0, reading.value - 1.96 * reading.error),
         interval=interval,
-        p_value=reading.p_value,
+        p_value=_either(reading.p_value, sample, options.seed),
         method=method,
         history=found.fitted.history,
         warnings=warnings,
@@ -237,6 +239,21 @@ def _named(name: str, column: Column, side: list[Column]) -> str:
 
 def _spread(local: NDArray) -> float:
     return float(local.std(ddof=1)) / math.sqrt(len(local))
+
+
+def _either(p: float, sample: Sample, seed: int) -> float:
+    """The critics' p-value, or that of ranks alone if it says more: twice the smaller.
+
+    Twice the smaller of two p-values is one, however they depend on each other (Bonferroni).
+    Without critics the ranks have the word.  Rows of one group are no independent pairs: one of
+    each group is permuted.
+    """
+    stream = numpy_generator(seed, "estimate: ranks")
+    groups = np.arange(len(sample)) if sample.groups is None else sample.groups
+    rows = stream.permutation(np.unique(groups, return_index=True)[1])[:MOST]
+    x, y = ([column.take(rows) for column in columns] for _, columns in sample.sides)
+    ranked = permutation_p(x, y, stream)
+    return ranked if math.isnan(p) else min(1.0, 2 * min(p, ranked))
 
 
 def _stack_of(found: Networks) -> str:

@@ -1,8 +1,8 @@
 """Two variables of few values as a table of counts.
 
-Three things are read from it: the MI of two categories, corrected for its bias; a cross-fitted
-lower bound, whose critic is the smoothed table of the other folds; and a permutation test of
-independence.  Numbers enter through quantile bins of several widths.
+Two things are read from it: the MI of two categories, corrected for its bias, and a cross-fitted
+lower bound, whose critic is the smoothed table of the other folds.  A test of independence sees
+numbers through quantile bins of several widths.
 """
 
 from __future__ import annotations
@@ -179,37 +179,6 @@ def _read(t: NDArray, a: NDArray, b: NDArray) -> NDArray:
     of_x, of_y = ratio @ p_y, p_x @ ratio
     mean = p_x @ of_x
     return t[a, b] - math.log(mean) - (of_x[a] + of_y[b]) / mean + 2
-
-
-# --- a test of independence
-
-
-def permutation_p(x: Column, y: Column, generator: np.random.Generator) -> float:
-    """P-value against independence, exact: the pairing permuted 199 times.
-
-    The statistic is the smallest of the p-values of the MI of tables from coarse to fine and, for
-    two numbers, of the correlation of their normal scores; the same minimum is taken of every
-    permutation, so that looking at several tables costs no level.
-    """
-    tables = list(pairs_of(frequent(x), frequent(y)))
-    n = len(tables[0][0])
-    scores = None if x.discrete or y.discrete else (x.scores(), y.scores())
-    rows = []
-    for draw in range(PERMUTATIONS + 1):
-        order = generator.permutation(n) if draw else np.arange(n)
-        row = [-entropy(counts_of(a[order], b, shape).ravel()) for a, b, shape in tables]
-        if scores is not None:
-            row.append(abs(float(scores[0][order] @ scores[1])))
-        rows.append(row)
-    return smallest_p(np.array(rows))
-
-
-def smallest_p(statistics: NDArray) -> float:
-    """The min-p test of statistics (1 + permutations, S), large if dependent; row 0 is ours."""
-    draws = len(statistics)
-    at_least = [(column[:, None] <= column[None, :]).sum(1) for column in statistics.T]
-    p = np.min(at_least, axis=0) / draws
-    return float((p <= p[0] + 1e-12).sum() / draws)
 
 
 def categories_of(columns: Sequence[Column]) -> Column:

@@ -15,6 +15,7 @@ from remi_lib.estimate.columns import Column, columns_of
 from remi_lib.estimate.columnwise import columnwise
 from remi_lib.estimate.folds import split
 from remi_lib.estimate.gaussian import fit_bases, linear_views
+from remi_lib.estimate.independence import joined_p, permutation_p
 from remi_lib.estimate.inputs import frame_of
 from remi_lib.estimate.neighbours import class_and_number, numeric_pair
 from remi_lib.estimate.reading import _caps_of, _level, _mixed
@@ -22,7 +23,6 @@ from remi_lib.estimate.tables import (
     category_pair,
     entropy,
     jackknifed_entropy,
-    permutation_p,
 )
 from remi_lib.estimators.distributions import additive_noise, atoms_and_gaussian, bivariate, student
 
@@ -132,9 +132,33 @@ def test_the_permutation_test_is_exact():
     p = []
     for _ in range(100):
         x, y = generator.normal(size=(2, 60))
-        p.append(permutation_p(numbers(x), numbers(y), generator))
+        p.append(permutation_p([numbers(x)], [numbers(y)], generator))
         p.append(category_pair(*generator.integers(3, size=(2, 60)), generator)[2])
     assert 0.01 <= np.mean(np.array(p) <= 0.05) <= 0.096
+
+
+def test_the_joined_p_value_is_a_rank():
+    """Whichever of exchangeable rows comes first, its p-value is one of 1/m ... m/m, each once."""
+    rows = RNG.normal(size=(40, 5)) + RNG.normal(size=(40, 1))
+    p = [joined_p(np.roll(rows, -i, axis=0)) for i in range(40)]
+    assert sorted(p) == pytest.approx((np.arange(40) + 1) / 40)
+    large = RNG.normal(size=(200, 5))
+    large[0, 3] = 100  # one statistic that sees it is enough
+    assert joined_p(large) < 0.05
+    assert joined_p(np.zeros((40, 2))) == 1
+
+
+@pytest.mark.parametrize("kind", ["length", "one of many", "labels"])
+def test_the_permutation_test_of_several_columns(kind):
+    generator = np.random.default_rng(0)
+    x, e = generator.normal(size=(2, 300, 8))
+    y = {"length": x**2 + e, "one of many": 0.5 * x[:, 3:4] + e, "labels": x + 0.5 * e}[kind]
+    columns = [[numbers(v) for v in side.T] for side in (x, y, e)]
+    if kind == "labels":
+        columns[1] = [labels(v > 0) for v in y.T]
+    assert permutation_p(columns[0], columns[1], generator) < 0.02
+    assert permutation_p(columns[1], columns[0], generator) < 0.02
+    assert permutation_p(columns[0], columns[2], generator) > 0.02
 
 
 # --- the closed form
@@ -222,6 +246,16 @@ def test_conditional_mi_of_normals(a, b):
     found = conditional_mi(x, a * x + b * z + e, z, folds=3, steps=100, label=None)
     assert float(found) == pytest.approx(0.5 * math.log(1 + a**2), abs=0.05)
     assert found.interval[0] <= 0.5 * math.log(1 + a**2) < found.interval[1]
+
+
+def test_conditional_mi_given_a_class():
+    """y = x + noise around the mean of its class: I(X; Y | Z) = log(2) / 2, and I(X; Y) less."""
+    generator = np.random.default_rng(0)
+    z = generator.integers(3, size=1000)
+    x, e = generator.normal(size=(2, 1000))
+    found = conditional_mi(x, x + 3 * z + e, z, folds=3, steps=200, label=None)
+    assert float(found) == pytest.approx(0.5 * math.log(2), abs=0.05)
+    assert found.interval[0] <= 0.5 * math.log(2) < found.interval[1] + 0.03
 
 
 def test_matrix():
