@@ -224,6 +224,7 @@ class Block(nn.Module):
             self.shortcut = nn.Sequential(shortcut, nn.BatchNorm2d(fan_out))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) to (B, C', H', W')."""
         return relu_(self.body(x) + self.shortcut(x))
 
 

@@ -51,6 +51,7 @@ class Column:
 
     @property
     def discrete(self) -> bool:
+        """Whether its values are labels."""
         return self.codes is not None
 
     def scores(self) -> NDArray:
@@ -176,6 +177,7 @@ def _numeric(column: Column, margins: Margins) -> NDArray:
 
 
 def ranks_of(v: NDArray) -> NDArray:
+    """Ranks from 1, ties averaged."""
     return pd.Series(v).rank().to_numpy()
 
 

@@ -71,10 +71,12 @@ def infomeasure_ksg(x: NDArray, y: NDArray, seed: int) -> Found:
 
 
 def bmi_mine(x: NDArray, y: NDArray, seed: int) -> Found:
+    """MINE of the package benchmark-mi, in its own environment."""
     return _bmi("bmi MINE", x, y)
 
 
 def bmi_infonce(x: NDArray, y: NDArray, seed: int) -> Found:
+    """InfoNCE of the package benchmark-mi, in its own environment."""
     return _bmi("bmi InfoNCE", x, y)
 
 

@@ -93,6 +93,7 @@ def training_flop(network: Network) -> float:
 
 
 def network_of(run: Run) -> Network:
+    """The network that a run trains, with its input and outputs."""
     task = run.task
     channels, side, _, classes = SHAPES[task.dataset]
     outputs = classes if task.benchmark == "slb" else task.outputs or 0

@@ -233,6 +233,7 @@ def folder_of(run: Run) -> Path:
 
 
 def is_done(run: Run) -> bool:
+    """Whether a run's result is there and can be read."""
     return read_tables(folder_of(run)) is not None  # an unreadable result is none
 
 

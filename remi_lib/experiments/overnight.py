@@ -105,6 +105,7 @@ def outcome(terms: pd.DataFrame, steps: int) -> pd.DataFrame:
 
 
 def former(name: str) -> pd.DataFrame | None:
+    """The committed table of this name, to which new rows are added; None without one."""
     path = figures_dir(PROFILE) / f"{name}.csv"
     return pd.read_csv(path) if path.exists() else None
 
@@ -165,6 +166,7 @@ def publish_records() -> None:
 
 
 def publish_controls(rows: pd.DataFrame) -> None:
+    """Write the one-hot controls' tables and pictures."""
     studies = set(rows["study"])
     figure = control_figures.draw_grid(rows) if "grid" in studies else None
     publish("controls", PROFILE, rows, figure)
@@ -174,6 +176,7 @@ def publish_controls(rows: pd.DataFrame) -> None:
 
 
 def publish_staircase(found: dict[str, pd.DataFrame], p: dict[str, Any]) -> None:
+    """Write Figure 7 at the paper's size: tables and pictures."""
     task, curves, errors = task_of(p), found["fig7_curves"], found["fig7"]
     steps = np.arange(0, task.steps, THIN)
     truth = pd.Series(task.true_mi(steps), steps)

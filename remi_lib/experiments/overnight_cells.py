@@ -40,6 +40,7 @@ def parameters(name: str = "06_gaussian_staircase") -> dict[str, Any]:
 
 
 def task_of(p: dict[str, Any]) -> StaircaseTask:
+    """The staircase of a profile's parameters."""
     return StaircaseTask(tuple(p["levels"]), p["each"], p["dim"], p["width"], p["init_std"])
 
 

@@ -127,6 +127,7 @@ class Claim:
 
     @property
     def threshold(self) -> str:
+        """ "> 0.5", "< 0.2", or "in (2.2, 2.8)"."""
         low, high = self.holds_if
         if high is None:
             return f"> {low:g}"

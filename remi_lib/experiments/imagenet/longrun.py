@@ -146,6 +146,7 @@ def write_job(path: Path, run: LongRun, tree: Tree, resources: Resources) -> Non
 
 
 def read_job(path: Path) -> tuple[LongRun, Tree, Resources]:
+    """The run, its tree of pictures and its resources from a file of :func:`write_job`."""
     job = read_json(path)
     run = job["run"]
     members = tuple(Member(**m) for m in run.pop("members"))

@@ -150,6 +150,7 @@ class Class:
         return math.log(self.bound) + self.shift
 
     def samples(self, epsilon: float, delta: float) -> int:
+        """How many samples the bound of Theorem 3 or 4 asks for."""
         radius = max(-self.low, self.high) * math.sqrt(self.cells)
         return sample_bound(self.bound, self.cells, radius, 1.0, epsilon, delta)
 
