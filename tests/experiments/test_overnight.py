@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from remi_lib.experiments import one_hot_controls, overnight, overnight_cells, runs
+from remi_lib.experiments import one_hot_controls, overnight, overnight_cells, runs, small_images
 from remi_lib.experiments.rules import RULES
 from remi_lib.paths import figures_dir, project_root
 from remi_lib.replication import cells
@@ -181,3 +181,17 @@ def test_a_committed_cell_of_another_configuration_is_missing():
     committed = cells.records([cell])
     other = next(overnight_cells.staircase_cells({**TINY, "lr": 0.001}))
     assert cells.state_of(other, committed) == "missing"
+
+
+def test_every_committed_image_run_has_a_record():
+    """Without one another machine would compute it again."""
+    folder = project_root() / "figures" / "overnight"
+    keys = ["benchmark", "loss", "weight", "tau", "seed"]
+    rows = pd.read_csv(folder / "table2_runs.csv")[keys].fillna(-1.0)
+    done = set(rows.itertuples(index=False, name=None))
+    recorded = set(pd.read_csv(folder / "cells.csv")["config"])
+    planned = zip(small_images.planned(), small_images.image_cells(), strict=True)
+    for run, cell in planned:
+        at = [run.member.weight, run.member.tau]
+        key = (run.task.benchmark, run.member.loss, *(-1.0 if x is None else x for x in at))
+        assert (*key, run.member.seed) not in done or cell.digest in recorded, cell.name
