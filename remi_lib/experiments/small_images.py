@@ -197,7 +197,8 @@ def swept(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows[rows["tau"].isna() & (rows["benchmark"] == "clb") & rows["loss"].isin(TWINS)]
     each = rows.assign(loss=rows["loss"] + rows["weight"].map(" {:g}".format))
     every = [f"{loss} {weight:g}" for loss in TWINS for weight in PAPER_WEIGHTS]
-    return rows[rows["seed"].isin(complete_seeds(each, every))]
+    found = rows[rows["seed"].isin(complete_seeds(each, every))]
+    return found.sort_values("loss", key=lambda names: names.map(TWINS.index), kind="stable")
 
 
 def _judge_lambdas(ledger: Ledger, rows: pd.DataFrame) -> None:
