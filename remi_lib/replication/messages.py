@@ -154,11 +154,12 @@ def _split_outcomes(
 
 def _parts(message: Message, verdicts: pd.Series, base: pd.Series, status: Status) -> list[str]:
     """The parts that keep a message from being reproduced: those that fail, else the unresolved."""
-    failed = verdicts == FAILS if status is Status.NOT_REPRODUCED else ~verdicts.isin(KEPT)
-    parts = [
-        f'"{part}"' for claim, part in message.decided_by.items() if claim in set(base[failed])
-    ]
-    return [f"{'fails' if status is Status.NOT_REPRODUCED else 'not shown'}: {', '.join(parts)}"]
+    fails = status is Status.NOT_REPRODUCED
+    left = set(base[verdicts == FAILS if fails else ~verdicts.isin(KEPT)])
+    parts = [f'"{part}"' for claim, part in message.decided_by.items() if claim in left]
+    if len(parts) == len(message.decided_by) > 2:
+        return [f"{'all' if fails else 'none'} of its parts {'fail' if fails else 'is shown'}"]
+    return [f"{'fails' if fails else 'not shown'}: {', '.join(parts)}"]
 
 
 def _limits(message: Message, ledger: pd.DataFrame, setting: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -62,6 +64,17 @@ def test_the_status_follows_the_deciding_claims(verdicts, status, condition, sho
     finding = decide(MESSAGE, rows)[1]
     assert (finding.status, finding.condition) == (status, condition)
     assert table(rows, [MESSAGE]).iloc[0]["paper"] == shown
+
+
+def test_many_parts_that_share_one_fate_are_not_listed():
+    parts = {"a": "it moves", "b": "it rests", "d": "it stops"}
+    three = replace(MESSAGE, decided_by=parts)
+    for verdict, shown in (
+        ("no power", "none of its parts is shown"),
+        ("does not hold", "all of its parts fail"),
+    ):
+        rows = ledger(*((claim, "paper", verdict) for claim in parts))
+        assert decide(three, rows)[1].condition == shown
 
 
 def test_evidence_says_what_was_calculated_and_on_how_many_data_sets():
