@@ -28,14 +28,15 @@ from remi_lib.replication.claims import CONFIRMED, FAILS, HOLDS, NOT_RUN, SETTIN
 
 KEPT = (HOLDS, CONFIRMED)
 TERMS = (  # what the table of messages needs to be read, wherever it stands
-    "A status is computed from claims, each with a threshold and a 95% interval: a claim holds, "
-    "fails, or is unresolved, where its interval crosses the threshold. A message is reproduced if "
-    "all its parts hold, not reproduced if one fails, and has no power if none fails and one is "
-    "unresolved. The words below a status say where the result stops, what was not shown, or which "
-    "part fails. A message is decided at the paper's own setting where that could be run, else on "
+    "A status is computed from claims, each with a threshold and a 95% interval. A claim holds if "
+    "its interval lies on the right side of the threshold, fails if on the wrong side, and is "
+    "unresolved if it crosses. A message is reproduced if all its claims hold and not reproduced "
+    "if one fails; it has no power if none fails and one is unresolved. It is reproduced with a "
+    "condition if all hold and a further check shows where the result stops: the words below the "
+    "status. A message is decided at the paper's own setting where that could be run, else on "
     "real data at a smaller size. A stand-in is another problem in the paper's place and decides "
-    "nothing: what has no better evidence is not tested. n counts the seeds, runs or samples of a "
-    "claim."
+    "nothing: a message with nothing else is not tested. n counts the seeds, runs or samples of a "
+    "claim; a calculated one needs none."
 )
 
 
