@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -32,12 +33,15 @@ def messages_figure(messages: pd.DataFrame) -> Figure:
     ``messages``: :func:`remi_lib.replication.messages.table`.  A filled mark decided the status; an
     open one decides nothing, and a stand-in is grey.
     """
-    figure, (ax,) = plots.panels(1, height=0.55 * len(messages) + 1.0)
+    wrapped = [textwrap.wrap(condition, 56) for condition in messages["condition"]]
+    heights = [max(1.0, 0.5 + 0.17 * len(lines)) for lines in wrapped]
+    places = np.cumsum([0.0, *heights])  # a row is as high as its condition
+    figure, (ax,) = plots.panels(1, height=0.55 * places[-1] + 1.0)
     at = dict(zip(("status", *SETTINGS), (0.0, 3.2, 4.45, 6.1), strict=True))
-    for y, row in enumerate(messages.to_dict("records")):
+    for y, lines, row in zip(places, wrapped, messages.to_dict("records"), strict=False):
         hue = STATUS_COLOURS[Status(row["status"])]
         ax.text(-0.15, y, f"{row['id']}  {row['name']}", ha="right", va="center", fontsize=8)
-        below = "\n".join(textwrap.wrap(row["condition"], 56))
+        below = "\n".join(lines)
         ax.text(
             0,
             y,
@@ -66,8 +70,8 @@ def messages_figure(messages: pd.DataFrame) -> Figure:
     legend = (
         "filled: decided the status; open: decides nothing. n: seeds, runs or samples of a claim"
     )
-    ax.text(-1.8, len(messages) - 0.3, legend, fontsize=7, color="0.3")
-    ax.set(xlim=(-1.85, 7.3), ylim=(len(messages), -1.1))
+    ax.text(-1.8, places[-1] - 0.3, legend, fontsize=7, color="0.3")
+    ax.set(xlim=(-1.85, 7.3), ylim=(places[-1], -1.1))
     ax.axis("off")
     return figure
 

@@ -119,7 +119,7 @@ def _set_words_left(table: Tag) -> None:
     for row in rows:
         for at, cell in enumerate(reversed(row)):
             text = cell.get_text(" ", strip=True)
-            sentence = len(text) > 24 and " " in text and not re.match(r"[-\d.\[]", text)
+            sentence = len(text) > 24 and len(re.findall(r"[^\W\d_]{2,}", text)) > 3
             if sentence and (cell.name == "td" or cell.find_parent("tbody")):
                 words.add(at)
     for row in rows:

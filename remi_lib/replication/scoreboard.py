@@ -214,7 +214,7 @@ def counted(ledger: pd.DataFrame) -> str:
 LABELS = {
     "paper": "claims of the paper",
     "control": "controls",
-    "identity": "identities (confirmed by calculation, not counted)",
+    "identity": "identities (settled by calculation, not counted)",
     "own": "claims about this library or beyond the paper",
 }
 assert LABELS.keys() == KINDS.keys()
