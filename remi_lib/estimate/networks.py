@@ -182,8 +182,9 @@ def warnings_of(found: Networks, options: Options) -> Iterator[str]:
             if per_row(options.name)
             else "beyond which the sample does not resolve the second term"
         )
+        where = "above" if reading.value > reading.ceiling else "near"
         yield (
-            f"near log K = {reading.ceiling:.2f} (K = {math.exp(reading.ceiling):.0f} pairs of a "
+            f"{where} log K = {reading.ceiling:.2f} (K = {math.exp(reading.ceiling):.0f} pairs of a "
             f"held-out sample), {why}; more samples would tell"
         )
     # A closed form reads on training pairs about as much too much as too little on others.
