@@ -33,7 +33,7 @@ def messages_figure(messages: pd.DataFrame) -> Figure:
     ``messages``: :func:`remi_lib.replication.messages.table`.  A filled mark decided the status; an
     open one decides nothing, and a stand-in is grey.
     """
-    wrapped = [textwrap.wrap(condition, 56) for condition in messages["condition"]]
+    wrapped = [textwrap.wrap(condition, 54) for condition in messages["condition"]]
     heights = [max(1.0, 0.5 + 0.17 * len(lines)) for lines in wrapped]
     places = np.cumsum([0.0, *heights])  # a row is as high as its condition
     figure, (ax,) = plots.panels(1, height=0.55 * places[-1] + 1.0)

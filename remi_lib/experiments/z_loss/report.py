@@ -68,7 +68,8 @@ def idle_figure(final: pd.DataFrame) -> Figure:
     options = {"x": "setting", "hue": "penalty", "hue_order": ["without", "with"], **DOTS}
     sns.pointplot(shown, y="log_z", ax=left, **options)
     sns.pointplot(shown, y="accuracy", ax=right, legend=False, **options)
-    left.set(xlabel="", ylabel="mean |log Z| (nats)", yscale="symlog", ylim=(0, None))
+    left.set(xlabel="", ylabel="mean |log Z| (nats)", yscale="symlog")
+    left.set(ylim=(0, 1.5 * left.get_ylim()[1]))  # a mark at the edge is seen whole
     right.set(xlabel="", ylabel="test accuracy")
     for ax in (left, right):
         ax.tick_params("x", labelrotation=20)
@@ -109,8 +110,10 @@ def calibration_figure(final: pd.DataFrame) -> Figure:
     )
     sns.pointplot(losses, y="loss", hue="softmax", ax=axes[1], **options)
     sns.pointplot(shown, y="ece", ax=axes[2], **options)
-    axes[0].set(yscale="log", ylabel="95th percentile of |log Z| (nats)")
-    axes[1].set(yscale="symlog", ylabel="test loss (nats)")
+    axes[0].set(yscale="log", ylabel="|log Z|, 95th pct. (nats)")
+    axes[1].set(ylabel="test loss (nats)")
+    axes[1].set_yscale("symlog", subs=[2, 5])
+    axes[1].yaxis.set_minor_formatter("{x:g}")
     axes[1].legend(title=None)
     axes[2].set(ylabel="calibration error", ylim=(0, None))
     for ax in axes:
@@ -126,7 +129,7 @@ def plug_in_figure(final: pd.DataFrame, batch: int) -> Figure:
     sns.lineplot(final, x="level", y="infonce", ax=left, **options)
     sns.lineplot(final, x="level", y="plug_in", ax=right, legend=False, **options)
     for ax in (left, right):
-        ax.axline((2, 2), slope=1, color="black", lw=0.9)
+        ax.axline((2, 2), slope=1, color="black", lw=0.9, label="true MI")
         plots.reference(ax, math.log(batch), "log K")
         ax.set(xlabel="true MI (nats)", ylabel="reading (nats)")
     left.set(title="InfoNCE")
