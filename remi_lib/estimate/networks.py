@@ -184,8 +184,8 @@ def warnings_of(found: Networks, options: Options) -> Iterator[str]:
         )
         where = "above" if reading.value > reading.ceiling else "near"
         yield (
-            f"{where} log K = {reading.ceiling:.2f} (K = {math.exp(reading.ceiling):.0f} pairs of a "
-            f"held-out sample), {why}; more samples would tell"
+            f"{where} log K = {reading.ceiling:.2f} (K = {math.exp(reading.ceiling):.0f} pairs of "
+            f"a held-out sample), {why}; more samples would tell"
         )
     # A closed form reads on training pairs about as much too much as too little on others.
     kinds = (("critics", fitted.training, fitted.held_out, 0.25), (*found.normal, 0.0))
