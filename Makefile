@@ -125,7 +125,7 @@ check: $(STAMP) ## nbval: run the committed notebooks and compare them and their
 	rm -rf build/nbval build/check.log && mkdir -p build/nbval
 	$(PY) -m remi_lib.replication.receipt reference
 	@# Evidence of the larger profiles is not made here; the ledger reads the committed one.
-	for profile in $(filter-out cpu,$(notdir $(wildcard build/reference/figures/* figures/*))); do \
+	@for profile in $(sort $(filter-out cpu,$(notdir $(wildcard build/reference/figures/* figures/*)))); do \
 		! [ -d build/reference/figures/$$profile ] || cp -R build/reference/figures/$$profile build/nbval/$$profile; done
 	@echo "running every notebook; progress: tail -f build/check.log"
 	$(CHECKED) $(PY) -m pytest $(NBVAL) -n $(JOBS) --dist loadfile $(STORIES:%=notebooks/%.ipynb)
