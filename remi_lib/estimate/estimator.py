@@ -218,9 +218,10 @@ def _nearer(sample: Sample, reading: Reading) -> tuple[str, NDArray, str] | None
     tried = [(neighbours_of(sample), "", "has many turns, or is near to deterministic", 1.96)]
     pair = strongest_of(sample)
     if pair is not None:
-        names = f" of {_named('x', pair.x, sample.x)} and {_named('y', pair.y, sample.y)}"
+        x, y, local = pair
+        names = f" of {_named('x', x, sample.x)} and {_named('y', y, sample.y)}"
         why = "turns often, and what the others add is not in the value"
-        tried.append((pair.local, names, why, CHOSEN))
+        tried.append((local, names, why, CHOSEN))
     seen = [
         (local.mean(), who, local, f"the dependence {why}")
         for local, who, why, errors in tried

@@ -18,7 +18,7 @@ from remi_lib.estimate.gaussian import WIDE, Base, fit_bases, linear_views
 from remi_lib.estimate.neighbours import class_and_number, numeric_pair
 from remi_lib.estimate.options import Options, undisturbed
 from remi_lib.estimate.pairs import shifted_pairs
-from remi_lib.estimate.pairwise import Strongest, strongest
+from remi_lib.estimate.pairwise import strongest
 from remi_lib.estimate.reading import Reading, read
 from remi_lib.estimate.tables import categories_of
 from remi_lib.estimate.team import Team
@@ -204,22 +204,30 @@ def neighbours_of(sample: Sample) -> NDArray | None:
     """Local contributions of a nearest-neighbour estimate where columns are few, else None."""
     if len(sample.x) + len(sample.y) > CLOSE or sample.groups is not None:
         return None
-    kinds = [{c.discrete for c in columns} for _, columns in sample.sides]
-    some = _some(sample)
+    return _local(sample.x, sample.y, _some(sample))
+
+
+def strongest_of(sample: Sample) -> tuple[Column, Column, NDArray] | None:
+    """The two columns that depend most (:mod:`~remi_lib.estimate.pairwise`), and their local
+    contributions; None where there are none, or groups."""
+    pair = None if sample.groups is not None else strongest(sample.x, sample.y)
+    local = None if pair is None else _local([pair[0]], [pair[1]], _some(sample))
+    return None if pair is None or local is None else (*pair, local)
+
+
+def _local(x: list[Column], y: list[Column], some: slice) -> NDArray | None:
+    """Local contributions of numbers to numbers, or of labels to numbers; None of other sides."""
+    kinds = [{c.discrete for c in columns} for columns in (x, y)]
     if kinds == [{False}, {False}]:
-        return numeric_pair(_scores(sample.x)[some], _scores(sample.y)[some])
-    if sorted(kinds, key=sum) != [{False}, {True}]:
+        local = numeric_pair(_scores(x)[some], _scores(y)[some])
+    elif sorted(kinds, key=sum) == [{False}, {True}]:
+        labels, numbers = (x, y) if kinds[0] == {True} else (y, x)
+        codes = categories_of(labels).codes
+        assert codes is not None
+        local = class_and_number(codes[some], _scores(numbers)[some])
+    else:
         return None
-    labels, numbers = (sample.x, sample.y) if kinds[0] == {True} else (sample.y, sample.x)
-    codes = categories_of(labels).codes
-    assert codes is not None
-    local = class_and_number(codes[some], _scores(numbers)[some])
     return local[np.isfinite(local)]
-
-
-def strongest_of(sample: Sample) -> Strongest | None:
-    """The two columns that depend most, as :func:`~remi_lib.estimate.pairwise.strongest` says."""
-    return None if sample.groups is not None else strongest(sample.x, sample.y, _some(sample))
 
 
 def _some(sample: Sample) -> slice:
