@@ -22,7 +22,7 @@ TWINS = tuple("re" + family for family in FAMILIES)
 
 
 def lambda_runs(weights: Sequence[float], **options) -> list[Run]:
-    """CLB runs of the six regularised losses at every lambda; options of ``runs_of``."""
+    """Runs of the six regularised losses at every lambda; options of ``runs_of``."""
     return [run for weight in weights for run in runs_of(TWINS, weight=weight, **options)]
 
 

@@ -52,7 +52,7 @@ def planned() -> list[Run]:
     """SLB with all losses, then CLB: clip x penalty of the families that fail, the others, Fig 6.
 
     Seed by seed; in SLB first what message 9 needs: cross-entropy and the losses that the paper
-    finds ahead of it.
+    finds ahead of it.  SLB's other lambdas, which the paper's protocol chooses from, come last.
     """
     first = [CROSS_ENTROPY, *AHEAD]
     losses = [*first, *(name for name in LOSSES if name not in first)]
@@ -63,14 +63,15 @@ def planned() -> list[Run]:
         *runs_of(losses, **options("slb"), **one_lambda),
         *sorted(apart, key=lambda run: run.member.seed),
         *runs_of(others, **options("clb", SEEDS["slb"]), **one_lambda),
-        *sorted(_other_lambdas(), key=lambda run: run.member.seed),
+        *sorted(_other_lambdas("clb"), key=lambda run: run.member.seed),
+        *_other_lambdas("slb"),
     ]
 
 
-def _other_lambdas() -> list[Run]:
-    """Fig 6: the six regularised losses in CLB at the paper's other lambdas."""
+def _other_lambdas(benchmark: str) -> list[Run]:
+    """The six regularised losses at the paper's other lambdas; in CLB they are Fig 6."""
     weights = [weight for weight in PAPER_WEIGHTS if weight != WEIGHT]
-    return lambda_runs(weights, rejs_target=REJS_TARGET, **options("clb", SEEDS["slb"]))
+    return lambda_runs(weights, rejs_target=REJS_TARGET, **options(benchmark, SEEDS["slb"]))
 
 
 def by_square() -> dict[str, list[Run]]:

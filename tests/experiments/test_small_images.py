@@ -61,8 +61,11 @@ def test_the_critic_of_both_benchmarks(where, outputs):
 def test_the_plan_is_all_losses_in_slb_then_the_failing_families_in_clb():
     runs = small_images.planned()
     slb, clb = ([r for r in runs if r.task.benchmark == b] for b in ("slb", "clb"))
-    assert runs == [*slb, *clb]
-    assert [r.member.seed for r in slb] == [0] * 12 + [1] * 12 + [2] * 12
+    assert runs == [*slb[:36], *clb, *slb[36:]]
+    assert [r.member.seed for r in slb[:36]] == [0] * 12 + [1] * 12 + [2] * 12
+    # The paper's other two lambdas: the larger one at three seeds, then the smaller one.
+    assert [r.member.weight for r in slb[36:]] == [0.1] * 18 + [0.001] * 18
+    assert {r.member.seed for r in slb[36:54]} == {0, 1, 2}
     assert [r.member.loss for r in slb[:5]] == ["infonce", "mine", "smile", "nwj", "tuba"]
     assert {r.member.loss for r in slb[:12]} == set(LOSSES)
     # Clip x penalty at two seeds, SMILE without clipping being MINE; the others at three, as are
@@ -76,7 +79,7 @@ def test_the_plan_is_all_losses_in_slb_then_the_failing_families_in_clb():
     apart = {(r.member.loss, r.member.tau) for r in clb if r.member.tau is not None}
     assert apart == {("nwj", 10), ("tuba", 10), ("renwj", np.inf), ("retuba", np.inf)}
     assert {r.member.loss for r in clb} == set(LOSSES)
-    first = [*slb, *clb[:36]]
+    first = [*slb[:36], *clb[:36]]
     assert all((r.member.weight == 0.01) == r.member.loss.startswith("re") for r in first)
     assert {r.member.loss for r in runs if r.member.target == 1} == {"rejs"}
 
