@@ -11,7 +11,6 @@ import math
 from functools import cache
 
 import torch
-from torch import Tensor
 
 from remi_lib import LOSSES, Scores, class_pairs, make_loss, off_diagonal, same_label_pairs
 from remi_lib.losses import title

@@ -231,7 +231,8 @@ def publish_images() -> None:
         fig6 = lambda_sweep.lambda_table(swept)
         truth = lambda_sweep.entropies([small_images.DATASET])
         publish("fig6", PROFILE, fig6, lambda_sweep.trade_off(fig6, truth))
-    for ledger in (small_images.judge(rows, PROFILE), small_images.judge_sweep(rows, PROFILE)):
+    for judged in (small_images.judge, small_images.judge_sweep, small_images.judge_z_loss):
+        ledger = judged(rows, PROFILE)
         if ledger.entries:
             ledger.save(complete=False)
 

@@ -8,6 +8,7 @@ which losses fail, and which have begun to train; none has finished.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from remi_lib.experiments.lambda_sweep import TWINS, lambda_runs, two_by_two
 from remi_lib.experiments.published import AHEAD, FAILING, RESCUED, TRAINING
 from remi_lib.experiments.verdicts import benchmark, lambda_sweep
 from remi_lib.experiments.verdicts.common import PAPER_WEIGHTS, at_best_weight, complete_seeds
+from remi_lib.experiments.z_loss import report
 from remi_lib.images import load_images
 from remi_lib.losses import LOSSES, regularized
 from remi_lib.replication import cells
@@ -33,6 +35,8 @@ SEEDS = {"slb": 3, "clb": 6}
 WEIGHT, TAU = 0.01, 10.0  # the middle one of the paper's lambdas; its threshold
 REJS_TARGET = 1.0  # as the authors' code for images has it
 CROSS_ENTROPY = "infonce"  # in SLB
+# Notebook 12's: every row's log-sum-exp drawn to 0, which is C = -log 10, to digits a table keeps.
+Z_LOSS, Z_TARGET = "reinfonce_rows", -2.3026
 # What tells a row of the table from the others.
 KEYS = ["dataset", "benchmark", "loss", "weight", "target", "tau", "epochs", "seed"]
 
@@ -52,7 +56,8 @@ def planned() -> list[Run]:
     """SLB with all losses, then CLB: clip x penalty of the families that fail, the others, Fig 6.
 
     Seed by seed; in SLB first what message 9 needs: cross-entropy and the losses that the paper
-    finds ahead of it.  SLB's other lambdas, which the paper's protocol chooses from, come last.
+    finds ahead of it.  SLB's other lambdas, which the paper's protocol chooses from, and the z-loss
+    at all three come last.
     """
     first = [CROSS_ENTROPY, *AHEAD]
     losses = [*first, *(name for name in LOSSES if name not in first)]
@@ -65,6 +70,7 @@ def planned() -> list[Run]:
         *runs_of(others, **options("clb", SEEDS["slb"]), **one_lambda),
         *sorted(_other_lambdas("clb"), key=lambda run: run.member.seed),
         *_other_lambdas("slb"),
+        *_z_losses(),
     ]
 
 
@@ -72,6 +78,16 @@ def _other_lambdas(benchmark: str) -> list[Run]:
     """The six regularised losses at the paper's other lambdas; in CLB they are Fig 6."""
     weights = [weight for weight in PAPER_WEIGHTS if weight != WEIGHT]
     return lambda_runs(weights, rejs_target=REJS_TARGET, **options(benchmark, SEEDS["slb"]))
+
+
+def _z_losses() -> list[Run]:
+    """SLB by cross-entropy with the z-loss at the paper's lambdas, a penalty of each row."""
+    plain = runs_of([Z_LOSS], **options("slb"))
+    return [
+        replace(run, member=replace(run.member, weight=weight, target=Z_TARGET))
+        for weight in PAPER_WEIGHTS
+        for run in plain
+    ]
 
 
 def by_square() -> dict[str, list[Run]]:
@@ -161,6 +177,30 @@ def _judge_complete(
     complete = complete_seeds(rows, losses)
     if len(complete) > 1:
         judged(ledger, DATASET, rows[rows["seed"].isin(complete)])
+
+
+def judge_z_loss(rows: pd.DataFrame, profile: str) -> Ledger:
+    """Judge notebook 12's claims about real images, of the seeds at which every lambda ran."""
+    ledger = Ledger("12_z_loss", profile, [DATASET])
+    beside = z_loss(rows)
+    if beside["seed"].nunique() > 1:
+        report.judge_real(ledger, DATASET, beside)
+    return ledger
+
+
+def z_loss(rows: pd.DataFrame) -> pd.DataFrame:
+    """Cross-entropy, ReInfoNCE and the z-loss in SLB, at the seeds at which all of them ran.
+
+    ``log_z``: the mean over held-out images of log sum_k exp T_k, in nats.
+    """
+    own = rows[(rows["benchmark"] == "slb") & rows["tau"].isna()]
+    penalised = ["re" + CROSS_ENTROPY, Z_LOSS]
+    every = [f"{loss} {weight:g}" for loss in penalised for weight in PAPER_WEIGHTS]
+    own = own[own["loss"].isin([CROSS_ENTROPY, *penalised])]
+    each = own.assign(loss=own["loss"] + own["weight"].map(" {:g}".format).astype(str))
+    complete = complete_seeds(each, [f"{CROSS_ENTROPY} nan", *every])
+    found = own[own["seed"].isin(complete)]
+    return found.assign(log_z=found["test_row_term"] - Z_TARGET)
 
 
 def squares(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import replace
 
@@ -63,9 +64,12 @@ def test_the_plan_is_all_losses_in_slb_then_the_failing_families_in_clb():
     slb, clb = ([r for r in runs if r.task.benchmark == b] for b in ("slb", "clb"))
     assert runs == [*slb[:36], *clb, *slb[36:]]
     assert [r.member.seed for r in slb[:36]] == [0] * 12 + [1] * 12 + [2] * 12
-    # The paper's other two lambdas: the larger one at three seeds, then the smaller one.
-    assert [r.member.weight for r in slb[36:]] == [0.1] * 18 + [0.001] * 18
+    # The paper's other two lambdas: the larger one at three seeds, then the smaller one.  Then the
+    # z-loss at all three.
+    assert [r.member.weight for r in slb[36:72]] == [0.1] * 18 + [0.001] * 18
     assert {r.member.seed for r in slb[36:54]} == {0, 1, 2}
+    assert [r.member.weight for r in slb[72:]] == [0.1] * 3 + [0.01] * 3 + [0.001] * 3
+    assert {(r.member.loss, r.member.target) for r in slb[72:]} == {("reinfonce_rows", -2.3026)}
     assert [r.member.loss for r in slb[:5]] == ["infonce", "mine", "smile", "nwj", "tuba"]
     assert {r.member.loss for r in slb[:12]} == set(LOSSES)
     # Clip x penalty at two seeds, SMILE without clipping being MINE; the others at three, as are
@@ -82,6 +86,38 @@ def test_the_plan_is_all_losses_in_slb_then_the_failing_families_in_clb():
     first = [*slb[:36], *clb[:36]]
     assert all((r.member.weight == 0.01) == r.member.loss.startswith("re") for r in first)
     assert {r.member.loss for r in runs if r.member.target == 1} == {"rejs"}
+    assert math.isclose(small_images.Z_TARGET, -math.log(CLASSES_OF_CIFAR), abs_tol=5e-5)
+
+
+CLASSES_OF_CIFAR = 10
+
+
+def test_the_z_loss_on_real_images_is_judged_at_the_seeds_that_have_it_at_every_lambda():
+    """Made-up runs: log Z at 3 nats without the z-loss and at 0.2 with it, accuracies alike."""
+    cells = [("infonce", None)]
+    cells += [(loss, w) for loss in ("reinfonce", "reinfonce_rows") for w in (0.1, 0.01, 0.001)]
+    rows = pd.DataFrame(
+        {
+            "dataset": "cifar10_10k",
+            "benchmark": "slb",
+            "loss": loss,
+            "weight": weight,
+            "tau": np.nan,
+            "seed": seed,
+            "accuracy": 0.6 + 0.001 * seed,
+            "test_row_term": (0.2 if loss == "reinfonce_rows" else 3.0) + small_images.Z_TARGET,
+        }
+        for seed in range(3)
+        for loss, weight in cells
+    )
+    lost = (rows["seed"] == 2) & (rows["loss"] == "reinfonce_rows") & (rows["weight"] == 0.01)
+    rows = rows[~lost]
+    assert set(small_images.z_loss(rows)["seed"]) == {0, 1}
+    judged = small_images.judge_z_loss(rows, "overnight").entries
+    assert judged["z.real.pins@cifar10_10k"]["value"] == pytest.approx(2.8)
+    assert judged["z.real.pins@cifar10_10k"]["n"] == 2
+    assert judged["z.real.accuracy@cifar10_10k"]["value"] == pytest.approx(0)
+    assert not small_images.judge_z_loss(rows[rows["seed"] == 0], "overnight").entries
 
 
 def test_the_sizes_are_the_papers_batch_and_real_images():

@@ -12,10 +12,12 @@ import torch
 from matplotlib.figure import Figure
 
 from remi_lib.experiments import plots
+from remi_lib.experiments.verdicts.common import sayer, test_images
 from remi_lib.experiments.z_loss.classifier import REMEDIES, sensitivity
 from remi_lib.intervals import Estimate, interval, mean_interval
 from remi_lib.losses import make_loss
 from remi_lib.replication.claims import Ledger
+from remi_lib.replication.evidence import with_test_images
 from remi_lib.scores import class_pairs
 from remi_lib.streams import generator
 
@@ -165,6 +167,17 @@ def means(frame: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataFram
     return frame.groupby(by, sort=False)[columns].agg(text)
 
 
+def real_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Cross-entropy, ReInfoNCE and the z-loss on real images: means over seeds by lambda."""
+    names = {"infonce": "cross-entropy", "reinfonce": "ReInfoNCE", "reinfonce_rows": "z-loss"}
+    shown = runs.assign(loss=runs["loss"].map(names), weight=runs["weight"].fillna(0.0))
+    return means(
+        shown.rename(columns={"log_z": "log Z", "test_mi": "held-out MI"}),
+        ["loss", "weight"],
+        ["log Z", "accuracy", "held-out MI"],
+    )
+
+
 def _paired(
     frame: pd.DataFrame, column: str, value: str, first: object, second: object
 ) -> Estimate:
@@ -183,6 +196,23 @@ def judge(ledger: Ledger, tables: Mapping[str, pd.DataFrame], ceiling: float, ba
     _judge_calibration(ledger, tables["calibration"])
     _judge_plug_in(ledger, tables["plug_in"], batch)
     _judge_language(ledger, tables["language"])
+
+
+def judge_real(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
+    """Judge from supervised runs on real images: cross-entropy beside the z-loss at each lambda.
+
+    ``runs``: a row per run with its ``log_z`` and accuracy (:func:`~.small_images.z_loss`).
+    """
+    size = runs.assign(log_z=runs["log_z"].abs()).set_index("seed")
+    bare = size[size["loss"] == "infonce"]
+    pinned = size[size["loss"] == "reinfonce_rows"]
+    strong = pinned.loc[pinned["weight"] == 0.1, "log_z"]
+    say = sayer(ledger, dataset)
+    say("z.real.pins", bare["log_z"] - strong)
+    gains = {f"{w:g}": own["accuracy"] - bare["accuracy"] for w, own in pinned.groupby("weight")}
+    images, rates = test_images(dataset), [pinned["accuracy"], bare["accuracy"]]
+    mean = with_test_images(pd.DataFrame(gains).mean(axis=1), rates, images)
+    say("z.real.accuracy", mean, gains)
 
 
 def _judge_rates(ledger: Ledger, table: pd.DataFrame) -> None:
