@@ -226,6 +226,9 @@ def publish_images() -> None:
     publish("table2_runs", PROFILE, rows.sort_values(small_images.KEYS))
     gains = benchmark.penalty_gains(small_images.reported(rows))
     publish("table2_gains", PROFILE, gains.reset_index())
+    protocols = small_images.by_protocol(rows)
+    if len(protocols):
+        publish("table2_by_protocol", PROFILE, protocols)
     swept = small_images.swept(rows)
     if swept["seed"].nunique() > 1:
         fig6 = lambda_sweep.lambda_table(swept)

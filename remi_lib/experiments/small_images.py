@@ -15,18 +15,28 @@ from typing import Any
 import pandas as pd
 
 from remi_lib.experiments import image_runs
-from remi_lib.experiments.image_results import per_run, runs_of
+from remi_lib.experiments.image_results import CELL, per_run, runs_of
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.lambda_sweep import TWINS, lambda_runs, two_by_two
+from remi_lib.experiments.protocols import PROTOCOLS, choices
 from remi_lib.experiments.published import AHEAD, FAILING, RESCUED, TRAINING
 from remi_lib.experiments.verdicts import benchmark, lambda_sweep
-from remi_lib.experiments.verdicts.common import PAPER_WEIGHTS, at_best_weight, complete_seeds
+from remi_lib.experiments.verdicts.common import (
+    PAPER_WEIGHTS,
+    accuracy_gains,
+    at_best_weight,
+    complete_seeds,
+    gains,
+    test_images,
+    trained,
+)
 from remi_lib.experiments.z_loss import report
 from remi_lib.images import load_images
-from remi_lib.losses import LOSSES, regularized
+from remi_lib.losses import FAMILIES, LOSSES, regularized
 from remi_lib.replication import cells
 from remi_lib.replication.cells import Cell
 from remi_lib.replication.claims import Ledger
+from remi_lib.replication.evidence import measure
 
 NOTEBOOK = "04_benchmark"
 DATASET, NET, BATCH, EPOCHS = "cifar10_10k", "resnet8", 10, 15  # the batch is the paper's
@@ -140,6 +150,34 @@ def offered(rows: pd.DataFrame) -> pd.DataFrame:
 def reported(rows: pd.DataFrame) -> pd.DataFrame:
     """:func:`offered` at the lambda of best MI, the paper's protocol."""
     return at_best_weight(offered(rows))
+
+
+def by_protocol(rows: pd.DataFrame) -> pd.DataFrame:
+    """What message 8 asks, with lambda chosen by each protocol: a row per benchmark and protocol.
+
+    ``closer`` (nats) and ``accuracy`` are means over the families that train, with the 95%
+    intervals that the claims have; of the seeds at which all these families ran.
+    """
+    found = []
+    rows = offered(rows)
+    own = pd.MultiIndex.from_frame(rows[CELL])
+    for protocol in PROTOCOLS:
+        at = choices(rows, protocol, WEIGHT).reindex(own).to_numpy()
+        chosen = rows[pd.isna(at) | (rows["weight"] == at)]
+        for where, runs in chosen.groupby("benchmark", sort=False):
+            ran = [f for f in FAMILIES if {f, regularized(f)} <= set(runs["loss"])]
+            families = trained(runs, ran)
+            seeds = complete_seeds(runs, [*families, *map(regularized, families)])
+            if len(seeds) < 2:
+                continue
+            runs = runs[runs["seed"].isin(seeds)]
+            closer = measure("mean", -gains(runs, families, "error").mean(axis=1))
+            better, _ = accuracy_gains(runs, families, test_images(DATASET))
+            row = {"benchmark": where, "protocol": protocol, "families": len(families)}
+            for name, one in (("closer", closer), ("accuracy", better)):
+                row |= {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high}
+            found.append(row | {"seeds": len(seeds)})
+    return pd.DataFrame(found)
 
 
 def judge(rows: pd.DataFrame, profile: str) -> Ledger:

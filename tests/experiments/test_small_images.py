@@ -301,3 +301,21 @@ def test_what_the_penalty_does_is_judged_from_complete_seeds():
     assert not small_images.judge(few, "overnight").entries.keys() & {
         f"table2.slb.{claim}@cifar10_10k" for claim in about[:3]
     }
+
+
+def test_what_each_protocol_gains_is_counted_by_hand():
+    """At 0.1 MI and held-out MI are right, at 0.01 a tenth of a nat low; accuracies the reverse."""
+    both = [made_up(0.1), made_up(0.01)]
+    for rows, off, accuracy in zip(both, (0.0, 0.1), (0.5, 0.6), strict=True):
+        twin = rows["loss"].str.startswith("re")
+        rows["mi"] = np.log(2) - np.where(twin, off, 0.3)
+        rows["test_mi"] = np.where(twin, 0.6 - off, np.nan)
+        rows.loc[twin, "accuracy"] = accuracy
+    found = small_images.by_protocol(pd.concat(both).drop_duplicates(["loss", "weight", "seed"]))
+    found = found.set_index("protocol")
+    assert set(found["benchmark"]) == {"clb"}
+    assert set(found["families"]) == {6}
+    assert found["closer"].round(9).to_dict() == {"best MI": 0.3, "held-out": 0.3, "fixed": 0.2}
+    assert found["accuracy"].round(9).to_dict() == {"best MI": 0, "held-out": 0, "fixed": 0.1}
+    one_seed = both[1][both[1]["seed"] == 0]
+    assert small_images.by_protocol(one_seed).empty
