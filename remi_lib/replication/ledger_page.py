@@ -23,7 +23,7 @@ from remi_lib.replication.claims import (
     measured,
     worded,
 )
-from remi_lib.replication.messages import TERMS, Status, decide, messages, table
+from remi_lib.replication.messages import Status, decide, messages, table, terms
 from remi_lib.replication.scoreboard import (
     GREY,
     HEADINGS,
@@ -149,7 +149,7 @@ def page(ledger: pd.DataFrame, profile: str, title: str = LEDGER) -> str:
             settings=SETTINGS,
             grey=GREY,
             counted=counted(ledger),
-            terms=f"{tally(found)} {TERMS}" if whole else "",
+            terms=f"{tally(found)} {terms(ledger)}" if whole else "",
             profile=profile,
             figures=figures(profile).to_dict("records") if whole else [],
             larger=_larger(profile) if whole else [],

@@ -25,6 +25,7 @@ import pandas as pd
 import yaml
 
 from remi_lib.replication.claims import CONFIRMED, FAILS, HOLDS, NOT_RUN, SETTINGS
+from remi_lib.replication.registry import known_datasets
 
 KEPT = (HOLDS, CONFIRMED)
 TERMS = (  # what the table of messages needs to be read, wherever it stands
@@ -38,6 +39,21 @@ TERMS = (  # what the table of messages needs to be read, wherever it stands
     "nothing: a message with nothing else is not tested. n counts the seeds, runs or samples of a "
     "claim; a calculated one needs none."
 )
+
+
+def _short(name: str, title: str) -> str:
+    """What the table of messages calls a data set; its title where it has no shorter name."""
+    return known_datasets().get(name, {}).get("short", title)
+
+
+def terms(ledger: pd.DataFrame) -> str:
+    """:data:`TERMS`, and what the short names of reduced data mean."""
+    judged = (ledger["setting"] == "reduced") & (ledger["verdict"] != NOT_RUN)
+    own = ledger[judged & ledger["message"].notna()]
+    _, names = _split(own["id"])
+    pairs = dict.fromkeys(zip(names, own["dataset"], strict=True))
+    said = [f'"{_short(*p)}": {p[1]}.' for p in pairs if _short(*p) != p[1]]
+    return " ".join([TERMS, *said])
 
 
 class Status(StrEnum):
@@ -234,5 +250,7 @@ def evidence(message: Message, ledger: pd.DataFrame, setting: str) -> str:
     words += [f"{own['n'].isna().sum()} calculated"] if own["n"].isna().any() else []
     finding = in_setting(message, ledger, setting)
     but = setting == "stand-in" and finding.status is Status.CONDITION
-    named = f"; on {' and '.join(own['dataset'].unique())}" if setting == "reduced" else ""
+    pairs = zip(dataset[own.index], own["dataset"], strict=True)
+    reduced = dict.fromkeys(_short(*pair) for pair in pairs)
+    named = f"; on {' and '.join(reduced)}" if setting == "reduced" else ""
     return ", ".join(words) + named + (f"; but {finding.condition}" if but else "")

@@ -36,7 +36,7 @@ from remi_lib.replication.markup import (
     png_size,
     title_and_message,
 )
-from remi_lib.replication.messages import TERMS
+from remi_lib.replication.messages import terms
 from remi_lib.replication.notebooks import stable_ids
 from remi_lib.replication.scoreboard import HEADINGS, counted, tally
 from remi_lib.replication.store import atomic_folder, read_json
@@ -298,10 +298,12 @@ def compose(notebooks: Sequence[Path], claims: Path, profile: str) -> dict[str, 
         written[one.file] = html.encode()
         written |= {f"images/{file}": data for file, data in one.pictures.items()}
     ledger = claims.parent / "ledger.csv"
-    total = counted(pd.read_csv(ledger)) if ledger.exists() else ""
+    judged = pd.read_csv(ledger) if ledger.exists() else None
+    total = "" if judged is None else counted(judged)
     cards = [_card(p, claims) for p in pages]
     said = _messages(claims.parent / "messages.csv")
-    head = {"messages": said, "tally": tally(pd.DataFrame(said)) if said else "", "terms": TERMS}
+    head = {"messages": said, "tally": tally(pd.DataFrame(said)) if said else ""}
+    head["terms"] = "" if judged is None else terms(judged)
     drawn = claims.parent / "messages.png"
     head["picture"] = f"images/{drawn.name}" if drawn.exists() else ""
     if drawn.exists():

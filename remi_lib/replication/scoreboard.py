@@ -25,7 +25,7 @@ from remi_lib.replication.claims import (
     verdict_line,
     worded,
 )
-from remi_lib.replication.messages import TERMS, Status, table
+from remi_lib.replication.messages import Status, table, terms
 from remi_lib.replication.store import atomic
 
 GREY = "#767676"
@@ -185,7 +185,8 @@ def messages_markdown(ledger: pd.DataFrame, page: str) -> str:
         evidence = [f"[{HEADINGS[s]}]({link}-{s}): {row[s]}" for s in SETTINGS if row[s]]
         cells = [f"{row['id']} · {row['message']}", "<br>".join(status), "<br>".join(evidence)]
         rows.append([cell.replace("n = ", "n\u00a0=\u00a0") for cell in cells])
-    return f"{tally(found)}\n\n{markdown_table(['message', 'status', 'evidence'], rows)}\n\n{TERMS}"
+    shown = markdown_table(["message", "status", "evidence"], rows)
+    return f"{tally(found)}\n\n{shown}\n\n{terms(ledger)}"
 
 
 def tally(messages: pd.DataFrame) -> str:

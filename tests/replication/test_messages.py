@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 
 from remi_lib.paths import figures_dir
+from remi_lib.replication import messages as messages_module
 from remi_lib.replication.claims import Ledger, collect, registry
 from remi_lib.replication.evidence import Evidence
 from remi_lib.replication.messages import (
+    TERMS,
     Limit,
     Message,
     Status,
@@ -18,6 +20,7 @@ from remi_lib.replication.messages import (
     in_setting,
     messages,
     table,
+    terms,
 )
 
 PARTS = {"a": "it moves", "b": "it rests"}
@@ -85,6 +88,15 @@ def test_evidence_says_what_was_calculated_and_on_how_many_data_sets():
         rows = ledger(*((id_, setting, "holds") for id_ in ("a@x", "b@x", "a@y")))
         found = table(rows.assign(n=[5, None, 5]), [MESSAGE]).iloc[0]
         assert found[setting] == shown
+
+
+def test_reduced_data_have_a_short_name_that_the_words_below_explain(monkeypatch):
+    monkeypatch.setattr(messages_module, "known_datasets", lambda: {"x": {"short": "a few x"}})
+    rows = ledger(*((id_, "reduced", "holds") for id_ in ("a@x", "b@x", "a@y")))
+    rows = rows.assign(n=5, dataset=["X at 32 pixels", "X at 32 pixels", "Y"], message=1)
+    assert table(rows, [MESSAGE]).iloc[0]["reduced"].endswith("; on a few x and Y")
+    assert terms(rows) == f'{TERMS} "a few x": X at 32 pixels.'
+    assert terms(rows.assign(verdict="not run")) == TERMS
 
 
 def test_a_limit_that_shows_is_a_condition():
