@@ -43,7 +43,14 @@ JOBS ?= 2
 	gpu-hours soak data refresh reference compare calibration choose wheel-check lock lint clean \
 	distclean help
 
+ifeq ($(PROFILE),overnight)
+# No notebook runs in it: those of the cpu profile show the long runs beside their own.
+all: $(STAMP)
+	@$(PY) -m remi_lib.experiments.overnight run --rebuild
+	@$(PY) -m remi_lib.experiments.overnight tables
+else
 all: $(DONE) $(REPORT) $(PAGES) $(RECEIPT) ## rebuild every artifact of the profile (PROFILE=cpu|overnight|gpu32|gpu)
+endif
 
 env: $(STAMP) ## set up .venv with the pinned packages
 
@@ -73,14 +80,6 @@ ifneq ($(filter gpu%,$(PROFILE)),)
 $(OUT)/04_benchmark.ipynb: | $(OUT)/07_out_of_distribution.ipynb
 endif
 $(OUT)/10_findings.ipynb: $(STORIES:%=$(OUT)/%.ipynb) $(OUT)/05_lambda_sweep.ipynb
-
-# The long runs come first, resumed and with the time that is left; notebook 06 then reads them.
-ifeq ($(PROFILE),overnight)
-.PHONY: long-runs
-long-runs: | $(STAMP)
-	@$(PY) -m remi_lib.experiments.overnight run --rebuild
-$(DONE): | long-runs
-endif
 
 overnight: $(STAMP) ## the overnight profile's long runs, resumed, and their tables in figures/overnight
 	$(PY) -m remi_lib.experiments.overnight run

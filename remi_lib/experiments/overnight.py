@@ -7,8 +7,7 @@ run       compute what is missing, the most informative first; stop it and start
           what an earlier sitting has committed is not missing, unless --rebuild asks for it
 tables    what is done -> figures/overnight; rows of earlier sittings stay
 
-Notebook 6 of the profile finds Fig 7's cells in the cache.  ``run`` is one process on one thread;
-two of them share the work.
+``run`` is one process on one thread; two of them share the work.
 """
 
 from __future__ import annotations

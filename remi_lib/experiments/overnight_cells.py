@@ -64,7 +64,7 @@ def control_cells() -> Iterator[Cell]:
 
 
 def staircase_cell(p: dict[str, Any], folders: str, name: str, members: list[Member]) -> Cell:
-    """One training on the staircase, which notebook 6 makes by the very same call."""
+    """One training on the staircase, by the call that notebook 6 makes at its own size."""
     task = task_of(p)
     options = {"lr": p["lr"], "optimizer": "adam", "device": p["device"], "probe_every": task.steps}
     config = {

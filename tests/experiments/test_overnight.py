@@ -7,12 +7,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from remi_lib.experiments import one_hot_controls, overnight, overnight_cells, runs, small_images
+from remi_lib.experiments import one_hot_controls, overnight, overnight_cells, small_images
 from remi_lib.experiments.rules import RULES
 from remi_lib.paths import figures_dir, project_root
 from remi_lib.replication import cells
 from remi_lib.replication.parameters import check
-from remi_lib.tasks import grid
 
 TINY = {
     "dataset": "staircase", "levels": [1.0, 2.0], "each": 10, "dim": 4, "width": 8,
@@ -42,18 +41,6 @@ def test_the_plan_is_every_cell_once_and_one_seed_before_the_next():
     for kinds in (("fig7", "fig7-exact"), ("fig7-rivals",)):
         seeds = [c.name.split()[-1] for c in plan if c.kind in kinds]
         assert seeds == sorted(seeds)
-
-
-def test_notebook_06_finds_the_cells_in_the_cache(capsys):
-    """The very call that the notebook makes, member for member and chunk for chunk."""
-    cells.finish(list(overnight_cells.staircase_cells(TINY)))
-    capsys.readouterr()
-    task = overnight_cells.task_of(TINY)
-    main = grid(seed=range(2), loss=overnight.gaussian_staircase.PAIRED, batch=8, weight=1.0)
-    options = {"lr": 0.002, "optimizer": "adam", "device": "auto", "probe_every": task.steps}
-    found = runs.run("staircase", task, main, task.steps, **options, chunk=2)
-    assert "computed" not in capsys.readouterr().out
-    assert len(found.terms) == 24 * task.steps
 
 
 def test_tables_of_a_half_done_profile_and_of_the_next_sitting():
@@ -128,8 +115,8 @@ def test_the_profile_has_the_papers_size():
     assert p["chunk"] == 2
 
 
-@pytest.mark.parametrize("path", sorted((project_root() / "params/overnight").glob("*.yaml")))
-def test_parameter_files_fit(path):
+def test_its_parameters_are_those_of_a_notebook():
+    (path,) = (project_root() / "params/overnight").glob("*.yaml")
     values = check(project_root() / "notebooks" / f"{path.stem}.ipynb", path, RULES)
     assert values["profile"] == "overnight"
 
