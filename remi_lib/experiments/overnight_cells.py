@@ -16,6 +16,7 @@ from remi_lib.experiments import (
     small_images,
     small_outputs,
     staircase_oracle,
+    tiny_images,
 )
 from remi_lib.paths import project_root
 from remi_lib.replication.cells import Cell
@@ -117,4 +118,4 @@ def plan() -> list[Cell]:
         for some in (decisive, rival_cells(p))
     ]
     images = [*small_images.image_cells(), *small_outputs.output_cells()]
-    return [*control_cells(), *by_seed[0], *by_seed[1], *images]
+    return [*control_cells(), *by_seed[0], *by_seed[1], *images, *tiny_images.image_cells()]

@@ -7,7 +7,7 @@ which losses fail, and which have begun to train; none has finished.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -118,17 +118,22 @@ def image_cells() -> Iterator[Cell]:
 
 
 def table() -> pd.DataFrame | None:
-    """A row per finished run, as :func:`~.image_results.per_run` has it; None without any.
+    """A row per finished run, as :func:`rows_of` has it; None without any."""
+    found = finished(planned(), image_cells())
+    return rows_of(found) if found else None
 
-    Whatever code computed it: an edit makes no result disappear.
+
+def finished(runs: Sequence[Run], todo: Iterable[Cell]) -> dict[Run, cells.Tables]:
+    """The results of those runs that are done; ``todo``: the cell of each.
+
+    Whatever code computed them: an edit makes no result disappear.
     """
-    found = {
-        run: tables
-        for run, cell in zip(planned(), image_cells(), strict=True)
-        if (tables := cells.tables_of(cell))
-    }
-    if not found:
-        return None
+    pairs = zip(runs, todo, strict=True)
+    return {run: tables for run, cell in pairs if (tables := cells.tables_of(cell))}
+
+
+def rows_of(found: Mapping[Run, cells.Tables]) -> pd.DataFrame:
+    """A row per finished run, as :func:`~.image_results.per_run` has it."""
     done = list(found)
     rows = per_run(image_runs.results_of(done, list(found.values())))
     read = [load_images(run.task.dataset).printed for run in done]  # "CIFAR-10 (JPEG copy)"
