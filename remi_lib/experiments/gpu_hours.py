@@ -17,7 +17,7 @@ import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
-from remi_lib.experiments import planned, small_images
+from remi_lib.experiments import planned, small_images, tiny_images
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.imagenet import table3
 from remi_lib.experiments.imagenet.trees import IMAGENET_IMAGES
@@ -35,7 +35,9 @@ SHAPES = {
     "cifar10": (3, 32, 50_000, 10),
     "cifar10_10k": (3, 32, 10_000, 10),
     "cifar100": (3, 32, 50_000, 100),
+    "tinyimagenet": (3, 64, 30_000, 200),
 }
+OVERNIGHT = {small_images.DATASET: "CIFAR-10", tiny_images.DATASET: "Tiny ImageNet"}
 
 
 @dataclass(frozen=True)
@@ -176,10 +178,11 @@ def markdown(found: Mapping[str, Cost]) -> str:
 
 
 def overnight_images(rates: Rates = Rates()) -> dict[str, Cost]:
-    """The image runs of `make overnight` by benchmark: a small network on 10,000 images."""
-    found = {"SLB": Cost(), "CLB": Cost()}
-    for run in small_images.planned():
-        found[run.task.benchmark.upper()] += cost_of(run, rates)
+    """The image runs of `make overnight`: a small network, by data set and benchmark."""
+    found: dict[str, Cost] = {}
+    for run in (*small_images.planned(), *tiny_images.planned()):
+        name = f"{OVERNIGHT[run.task.dataset]}, {run.task.benchmark.upper()}"
+        found[name] = found.get(name, Cost()) + cost_of(run, rates)
     return found
 
 

@@ -29,7 +29,9 @@ from remi_lib.experiments import (
     out_of_distribution,
     small_images,
     small_outputs,
+    tiny_images,
 )
+from remi_lib.experiments.imagenet import figures, table3
 from remi_lib.experiments.overnight_cells import (
     PROFILE,
     control_cells,
@@ -107,6 +109,11 @@ def former(name: str) -> pd.DataFrame | None:
     """The committed table of this name, to which new rows are added; None without one."""
     path = figures_dir(PROFILE) / f"{name}.csv"
     return pd.read_csv(path) if path.exists() else None
+
+
+def is_committed(name: str) -> bool:
+    """Whether this profile has a committed table of this name."""
+    return (project_root() / "figures" / PROFILE / f"{name}.csv").exists()
 
 
 def committed(name: str) -> pd.DataFrame:
@@ -264,6 +271,28 @@ def publish_outputs() -> None:
         ledger.save(complete=False)
 
 
+def publish_tiny() -> None:
+    """Table 3's runs on Tiny ImageNet, Fig 9's course, and the claims that complete seeds decide.
+
+    Only where a run is in the cache, as :func:`publish_images`.
+    """
+    done = tiny_images.done()
+    if not done:
+        return
+    own = tiny_images.KEYS
+    rows = cells.merged(former("table3_runs"), small_images.rows_of(done), own).sort_values(own)
+    publish("table3_runs", PROFILE, rows)
+    publish("table3", PROFILE, table3.table3(rows, tiny_images.ENTROPY))
+    steps = [*own, "step"]
+    course = cells.merged(former("fig9"), tiny_images.course(done), steps).sort_values(steps)
+    shown = course[course["seed"] == 0].sort_values("benchmark", ascending=False, kind="stable")
+    figure = None if shown.empty else figures.fig9(shown, table3.LOSSES3[1:], smooth=1)
+    publish("fig9", PROFILE, course, figure)
+    ledger = tiny_images.judge(rows, PROFILE)
+    if ledger.entries:
+        ledger.save(complete=False)
+
+
 def tables() -> None:
     """Publish what is done; the controls' verdicts once all their cells are."""
     use_style()
@@ -280,6 +309,7 @@ def tables() -> None:
         judge_staircase(p)
     publish_images()
     publish_outputs()
+    publish_tiny()
     plt.close("all")
 
 

@@ -7,7 +7,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from remi_lib.experiments import one_hot_controls, overnight, overnight_cells, small_images
+from remi_lib.experiments import (
+    one_hot_controls,
+    overnight,
+    overnight_cells,
+    small_images,
+    tiny_images,
+)
 from remi_lib.experiments.rules import RULES
 from remi_lib.paths import figures_dir, project_root
 from remi_lib.replication import cells
@@ -35,8 +41,8 @@ def folders(tmp_path, monkeypatch):
 
 def test_the_plan_is_every_cell_once_and_one_seed_before_the_next():
     plan = overnight_cells.plan()
-    # SLB at all lambdas and with the z-loss, CLB's clip x penalty, its others, Fig 6, Fig 8
-    images = 3 * (12 + 12 + 3) + 6 * 12 + 3 * 4 + 3 * 12 + 5
+    # SLB at all lambdas and with the z-loss, CLB's clip x penalty, its others, Fig 6, Fig 8; Table 3
+    images = 3 * (12 + 12 + 3) + 6 * 12 + 3 * 4 + 3 * 12 + 5 + 3 * (4 + 5)
     assert len({(c.kind, c.name) for c in plan}) == len(plan) == 16 + 2 * 13 + images
     for kinds in (("fig7", "fig7-exact"), ("fig7-rivals",)):
         seeds = [c.name.split()[-1] for c in plan if c.kind in kinds]
@@ -174,11 +180,13 @@ def test_every_committed_image_run_has_a_record():
     """Without one another machine would compute it again."""
     folder = project_root() / "figures" / "overnight"
     keys = ["benchmark", "loss", "weight", "tau", "seed"]
-    rows = pd.read_csv(folder / "table2_runs.csv")[keys].fillna(-1.0)
-    done = set(rows.itertuples(index=False, name=None))
     recorded = set(pd.read_csv(folder / "cells.csv")["config"])
-    planned = zip(small_images.planned(), small_images.image_cells(), strict=True)
-    for run, cell in planned:
-        at = [run.member.weight, run.member.tau]
-        key = (run.task.benchmark, run.member.loss, *(-1.0 if x is None else x for x in at))
-        assert (*key, run.member.seed) not in done or cell.digest in recorded, cell.name
+    for module, table in ((small_images, "table2_runs"), (tiny_images, "table3_runs")):
+        if not (folder / f"{table}.csv").exists():
+            continue
+        rows = pd.read_csv(folder / f"{table}.csv")[keys].fillna(-1.0)
+        done = set(rows.itertuples(index=False, name=None))
+        for run, cell in zip(module.planned(), module.image_cells(), strict=True):
+            at = [run.member.weight, run.member.tau]
+            key = (run.task.benchmark, run.member.loss, *(-1.0 if x is None else x for x in at))
+            assert (*key, run.member.seed) not in done or cell.digest in recorded, cell.name

@@ -61,9 +61,14 @@ def fig9(batches: pd.DataFrame, losses: Sequence[str], smooth: int) -> Figure:
 
 
 def _say_if_lost(ax: Axes, run: pd.DataFrame) -> None:
-    """The step from which a run has no finite MI, if there is one."""
+    """The step from which a run has no finite MI, if there is one.
+
+    A run of means over many steps says it itself, in ``diverged_step``.
+    """
     finite = run.loc[np.isfinite(run["mi"]), "step"]
     end = finite.max() + 1 if len(finite) else 0
+    if "diverged_step" in run:
+        end = run["diverged_step"].min()
     if end <= run["step"].max():
         where: dict[str, Any] = {"transform": ax.transAxes, "ha": "center"}
         ax.text(0.5, 0.6, f"diverged at step {end:.0f}", color="0.3", fontsize="small", **where)
