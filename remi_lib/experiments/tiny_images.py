@@ -30,7 +30,9 @@ NOTEBOOK = "08_imagenet"
 
 DATASET, NET, SIZE, BATCH, LR = "tinyimagenet", "resnet8", 32, 100, 1e-3
 EPOCHS = {"clb": 10, "slb": 10}
-SEEDS = 3
+# Of what fails in CLB and its regularised form six, last: the fewest whose share can be told from a
+# half where all agree.
+SEEDS, PAIR, PAIR_SEEDS = 3, ("nwj", "renwj"), 6
 # Of notebook 8's GPU profile: the largest and the middle one of the paper's three.  The paper does
 # not say which Table 3 used.
 WEIGHTS = {"clb": 0.01, "slb": 0.1}
@@ -50,7 +52,7 @@ MOST = 0.8  # of H(Y); the paper's Table 3 has a little more in SLB
 
 
 def planned() -> list[Run]:
-    """Every run, seed by seed."""
+    """Every run, seed by seed; after the seeds of all of them :data:`PAIR` in CLB at more."""
     options: dict[str, Any] = {
         "dataset": DATASET,
         "net": NET,
@@ -60,8 +62,8 @@ def planned() -> list[Run]:
     }
     return [
         run
-        for seed in range(SEEDS)
-        for benchmark, losses in LOSSES.items()
+        for seed in range(PAIR_SEEDS)
+        for benchmark, losses in (LOSSES if seed < SEEDS else {"clb": PAIR}).items()
         for run in runs_of(
             losses,
             epochs={benchmark: EPOCHS[benchmark]},
@@ -112,10 +114,15 @@ def complete(rows: pd.DataFrame) -> set[int]:
 
 
 def judge(rows: pd.DataFrame, profile: str) -> Ledger:
-    """Judge notebook 8's claims at complete seeds; an empty ledger from fewer than two."""
+    """Judge notebook 8's claims at complete seeds; an empty ledger from fewer than two.
+
+    What happens to :data:`PAIR` in CLB is counted at all seeds.
+    """
     ledger = Ledger(NOTEBOOK, profile, [DATASET])
-    own = rows[rows["seed"].isin(complete(rows))]
-    if own["seed"].nunique() > 1:
+    whole = complete(rows)
+    pair = (rows["benchmark"] == "clb") & rows["loss"].isin(PAIR)
+    if len(whole) > 1:
+        own = rows[pair | rows["seed"].isin(whole)]
         verdicts.judge(ledger, own, CLASSES, test_images(DATASET))
     return ledger
 

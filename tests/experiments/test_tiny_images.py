@@ -52,6 +52,11 @@ def few_images(monkeypatch):
 
 def test_the_plan_is_seed_by_seed_the_explosion_first_and_cross_entropy_last():
     runs = tiny_images.planned()
+    more = runs[SEEDS * len(NAMES) :]
+    runs = runs[: SEEDS * len(NAMES)]
+    assert [r.member.seed for r in more] == [3, 3, 4, 4, 5, 5]
+    assert [r.member.loss for r in more] == ["nwj", "renwj"] * 3
+    assert {r.task.benchmark for r in more} == {"clb"}
     each = [f"{r.task.benchmark} {r.member.loss}" for r in runs]
     assert each == NAMES * SEEDS
     assert [r.member.seed for r in runs] == [s for s in range(SEEDS) for _ in NAMES]
@@ -180,6 +185,21 @@ def test_a_seed_without_all_of_its_runs_decides_nothing():
     assert not tiny_images.judge(few, "overnight").entries
     without = rows[rows["loss"] != tiny_images.CROSS_ENTROPY]
     assert set(tiny_images.judge(without, "overnight").entries) == CLAIMS
+
+
+def test_the_pair_is_counted_at_more_seeds():
+    rows, more = made_up(nwj=True), made_up(6, nwj=True)
+    pair = (more["benchmark"] == "clb") & more["loss"].isin(["nwj", "renwj"]) & (more["seed"] > 1)
+    found = tiny_images.judge(pd.concat([rows, more[pair]]), "overnight").entries
+    assert [found[claim]["n"] for claim in sorted(CLAIMS)] == [6, 6, 2]
+    shares = ("fig9.clb.nwj-explodes@tinyimagenet", "fig9.clb.renwj-trains@tinyimagenet")
+    assert [found[claim]["verdict"] for claim in shares] == ["holds", "holds"]
+    alone = tiny_images.judge(rows, "overnight").entries  # of two seeds, a share is open
+    assert [alone[claim]["verdict"] for claim in shares] == ["no power", "no power"]
+    assert alone["table3.accuracy@tinyimagenet"] == found["table3.accuracy@tinyimagenet"]
+    rows = rows[(rows["loss"] != tiny_images.CROSS_ENTROPY) | (rows["seed"] < 1)]
+    few = tiny_images.judge(rows, "overnight").entries  # cross-entropy at one seed changes nothing
+    assert few["table3.accuracy@tinyimagenet"] == alone["table3.accuracy@tinyimagenet"]
 
 
 def test_how_far_the_supervised_losses_come_is_a_sentence():

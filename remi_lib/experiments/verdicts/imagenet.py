@@ -15,6 +15,7 @@ PAIRS = (("slb", "mine"), ("slb", "nwj"), ("clb", "mine"))  # NWJ explodes in CL
 def judge(ledger: Ledger, runs: pd.DataFrame, classes: int, images: int) -> None:
     """Judge every claim of notebook 8 that is due, from ``table3.per_run`` alone.
 
+    A share counts the seeds at which its loss ran, the accuracy those of all of :data:`PAIRS`.
     ``images``: how many pictures an accuracy is counted on.
     """
     runs = runs.assign(
@@ -25,11 +26,13 @@ def judge(ledger: Ledger, runs: pd.DataFrame, classes: int, images: int) -> None
     )
     wide = runs.pivot(index="seed", columns=["benchmark", "loss"])
     nwj, renwj = wide["exploded", "clb", "nwj"], wide["failed", "clb", "renwj"]
+    needed = [(b, regular + f) for b, f in PAIRS for regular in ("", "re")]
+    guess = wide["guess"][needed].dropna().astype(float)  # the seeds at which all of them ran
     for dataset in ledger.datasets:
         say = sayer(ledger, dataset)
         say("fig9.clb.nwj-explodes", nwj.dropna())
         say("fig9.clb.renwj-trains", renwj.dropna())
-        pairs = {f"{b} {f}": (wide["guess", b, "re" + f], wide["guess", b, f]) for b, f in PAIRS}
+        pairs = {f"{b} {f}": (guess[b, "re" + f], guess[b, f]) for b, f in PAIRS}
         gain = pd.DataFrame({key: ours - bare for key, (ours, bare) in pairs.items()})
         parts = {key: with_test_images(gain[key], pair, images) for key, pair in pairs.items()}
         every = list(zip(*pairs.values(), strict=True))
