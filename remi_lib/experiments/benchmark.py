@@ -18,6 +18,7 @@ from remi_lib.experiments.image_results import (
     accuracy_or_guess,
     cell_text,
     failed,
+    fate,
     law_of,
     mi_error,
     number_text,
@@ -31,6 +32,7 @@ from remi_lib.experiments.plots import (
     original_and_regularised,
     outer_labels,
     panels,
+    printed,
     reference,
     reference_x,
 )
@@ -38,7 +40,6 @@ from remi_lib.images import load_images
 from remi_lib.intervals import Estimate, difference, interval
 from remi_lib.losses import Loss, families_of, make_loss, split_name, title
 from remi_lib.optimum import optimum
-from remi_lib.replication.claims import DATASETS
 
 
 def theory(runs: pd.DataFrame, nonnegative: bool = True) -> pd.Series:
@@ -114,23 +115,37 @@ def _columns(name: str) -> list[str]:
 def printed_gains(gains: pd.DataFrame) -> pd.DataFrame:
     """:func:`penalty_gains` as printed: "0.015 [0.003, 0.027]", or "original failed"."""
     headings = {"closer": "closer to H(Y) by (nats)", "accuracy": "more accurate by"}
-    printed = {"seeds": gains["seeds"]}
+    columns = {"seeds": gains["seeds"]}
     for name, heading in headings.items():
         numbers = gains[_columns(name)].to_numpy()
-        printed[heading] = [
+        columns[heading] = [
             "original failed" if np.isnan(own[0]) else str(Estimate(*own)) for own in numbers
         ]
-    return pd.DataFrame(printed, gains.index).rename(index=DATASETS, level="dataset")
+    return printed(pd.DataFrame(columns, gains.index))
+
+
+def printed_failures(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that diverged or froze: a row per loss and way, with its seeds and mean accuracy.
+
+    "went first": the term of the loss that overflowed.
+    """
+    terms = {"joint_term": "first", "product_term": "second", "penalty": "penalty"}
+    first = runs["first_term"].map(terms).fillna("–")
+    own = runs.assign(**{"how it ended": runs.apply(fate, axis=1), "went first": first})
+    keys = ["dataset", "benchmark", "loss", "how it ended", "went first"]
+    ways = own[failed(own)].groupby(keys)["accuracy"]
+    found = pd.DataFrame({"seeds": ways.size(), "accuracy": ways.mean().round(3)})
+    return printed(found.astype({"accuracy": object}).fillna("none"))
 
 
 def table2(runs: pd.DataFrame, optima: pd.Series | None = None) -> pd.DataFrame:
     """Table 2 of these runs, long, beside the optimum and what the paper printed."""
-    printed = published.table2_long().set_index(CELL)
+    paper = published.table2_long().set_index(CELL)
     rows = []
     for cell, own in runs.groupby(CELL, sort=False):
         shown = published.counterpart(cell[0])
         # A loss of one's own has no published numbers.
-        source = printed.reindex([(shown, *cell[1:])]).iloc[0]
+        source = paper.reindex([(shown, *cell[1:])]).iloc[0]
         for quantity in ("mi", "accuracy"):
             rows.append(
                 {
@@ -189,6 +204,7 @@ def styled_table2(table: pd.DataFrame, dataset: str, benchmark: str):
         ],
     ]
     marks = _marks(cells, truth, f"ours, {dataset}").reindex_like(frame).astype(object).fillna("")
+    frame = frame.rename_axis(columns=[None] * 3)
     return frame.style.apply(lambda _: marks, axis=None).set_caption(
         f"{benchmark.upper()}, H(Y) = {truth:.3f} nats; mean ± 95% interval over seeds"
     )

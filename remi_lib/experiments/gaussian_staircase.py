@@ -11,9 +11,9 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from remi_lib.experiments.plots import band, colour, outer_labels, panels, reference
+from remi_lib.experiments.plots import band, colour, outer_labels, panels, printed, reference
 from remi_lib.intervals import difference
-from remi_lib.losses import FAMILIES, optimal_shift, split_name, title
+from remi_lib.losses import FAMILIES, optimal_shift, title
 from remi_lib.streams import generator
 from remi_lib.tasks import StaircaseTask
 from remi_lib.training import divergence
@@ -72,15 +72,7 @@ def smoothed(terms: pd.DataFrame, span: int) -> pd.DataFrame:
 def level_summary(table: pd.DataFrame, by: str, quantity: str) -> pd.DataFrame:
     """Mean over seeds of bias, SD or RMSE: a row per ``by``, a column per true MI."""
     wide = table.pivot_table(index=by, columns="true_mi", values=quantity, sort=False)
-    return wide.rename(index=lambda name: _printed(name)).rename_axis(columns="true MI (nats)")
-
-
-def _printed(name: str) -> str:
-    try:
-        split_name(name)
-    except ValueError:
-        return name
-    return title(name)
+    return printed(wide)
 
 
 def clipped_cap(task: StaircaseTask, name: str, tau: float, samples: int = 100_000) -> pd.Series:

@@ -11,12 +11,11 @@ from matplotlib.figure import Figure
 
 from remi_lib.experiments.image_results import best_weight, failed, mi_error, runs_of
 from remi_lib.experiments.image_runs import Run
-from remi_lib.experiments.plots import colour, panels, reference_x
+from remi_lib.experiments.plots import colour, panels, printed, reference_x, word
 from remi_lib.experiments.published import FAILING
 from remi_lib.images import load_images
 from remi_lib.intervals import Estimate, interval
 from remi_lib.losses import FAMILIES, split_name, title
-from remi_lib.replication.claims import DATASETS
 
 TWINS = tuple("re" + family for family in FAMILIES)
 
@@ -79,7 +78,8 @@ def outcome_grid(table: pd.DataFrame) -> pd.DataFrame:
     shown = table.assign(text=table.apply(text, axis=1), name=table["loss"].map(title))
     order = list(dict.fromkeys(shown["name"]))
     grid = shown.pivot(index="setting", columns="name", values="text")
-    return grid.loc[list(dict.fromkeys(shown["setting"])), order].fillna("").rename_axis("")
+    grid = grid.loc[list(dict.fromkeys(shown["setting"])), order].fillna("")
+    return printed(grid.rename_axis(""))
 
 
 def lambda_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -117,7 +117,7 @@ def choices(runs: pd.DataFrame) -> pd.DataFrame:
         chosen = best_weight(runs, merit).droplevel("benchmark").rename("weight")
         reached = chosen.to_frame().join(means, on=list(means.index.names))
         found.append(reached.set_axis(names, axis=1))
-    return pd.concat(found, axis=1).rename(index=title, level="loss")
+    return printed(pd.concat(found, axis=1))
 
 
 def entropies(names: Sequence[str]) -> dict[str, float]:
@@ -144,7 +144,7 @@ def trade_off(table: pd.DataFrame, truth: Mapping[str, float]) -> Figure:
         reference_x(ax, truth[name])
         ax.text(truth[name], ax.get_ylim()[0], " H(Y)", va="bottom", fontsize="small")
         ax.set(xlabel="MI of the training batches (nats)", ylabel="test accuracy")
-        ax.set_title(DATASETS.get(str(name), str(name)))
+        ax.set_title(word(name))
     handles, labels = axes[0].get_legend_handles_labels()
     for weight, size in sizes.items():
         handles.append(axes[0].scatter([], [], size, color="0.5"))

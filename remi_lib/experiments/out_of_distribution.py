@@ -16,9 +16,8 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from remi_lib.experiments.plots import WIDTH, panels, reference_x
+from remi_lib.experiments.plots import WIDTH, panels, printed, reference_x, word
 from remi_lib.intervals import interval
-from remi_lib.losses import title
 
 
 def scores_of(outputs_of: pd.DataFrame) -> pd.DataFrame:
@@ -98,9 +97,8 @@ def auroc(scores: pd.DataFrame) -> pd.DataFrame:
 def auroc_table(areas: pd.DataFrame) -> pd.DataFrame:
     """:func:`auroc` with 95% intervals over seeds: a row a loss, columns (foreign set, score)."""
     by = areas.groupby(["loss", "foreign", "score"], sort=False)["auroc"]
-    printed = {"largest": "max T", "softmax": "max softmax"}
     found = by.apply(lambda area: str(interval(area))).unstack(["foreign", "score"])
-    return found.rename(index=title, columns=printed)
+    return printed(found, {"largest": "max T", "softmax": "max softmax"})
 
 
 def galleries(sets: Mapping[str, Tensor], count: int, peak: int) -> Figure:
@@ -130,7 +128,7 @@ def ratio_histograms(pairs: pd.DataFrame, ideal: float) -> Figure:
                 weights = np.full(len(values), 1 / len(own))
                 ax.hist(values, bins, weights=weights, color=hue, alpha=0.7, label=label)
         reference_x(ax, ideal)
-        ax.set(xscale="log", yscale="log", title=name)
+        ax.set(xscale="log", yscale="log", title=word(name))
         ax.legend(loc="upper right", fontsize="x-small")
     for ax in axes[len(names) :]:
         ax.remove()

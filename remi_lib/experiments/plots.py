@@ -14,13 +14,29 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from remi_lib.intervals import Estimate
-from remi_lib.losses import FAMILIES, LOSSES, make_loss, split_name, title
+from remi_lib.losses import FAMILIES, make_loss, split_name, title
+from remi_lib.replication.claims import DATASETS
 
 # One hue per family, colour-blind safe; the regularised twin shares it.
 COLOURS: Mapping[str, str] = dict(
     zip(FAMILIES, ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"), strict=True)
 )
 WIDTH = 7.2  # inches, the width of a page
+# Names of stored columns and of cases, as tables and pictures print them; losses have titles.
+WORDS: Mapping[str, str] = {
+    **DATASETS,
+    "slb": "SLB",
+    "clb": "CLB",
+    "dataset": "data",
+    "name": "loss",
+    "I_alpha": r"$I_\alpha$",
+    "weight": "λ",
+    "mi": "MI (nats)",
+    "true_mi": "true MI (nats)",
+    "bias": "bias (nats)",
+    "sd": "SD (nats)",
+    "rmse": "RMSE (nats)",
+}
 
 
 def use_style() -> None:
@@ -124,6 +140,34 @@ def name_of(losses: Sequence[str]) -> list[str]:
     return [title(loss) for loss in losses]
 
 
+def word(label: Any, words: Mapping[str, str] = WORDS) -> Any:
+    """A label as it is printed, by the part between commas: "SLB JS, cifar10" has "CIFAR-10"."""
+    if not isinstance(label, str):
+        return label
+    if label in words:
+        return words[label]
+    if ", " in label:
+        return ", ".join(word(part, words) for part in label.split(", "))
+    try:
+        known = title(label)
+    except ValueError:  # no loss: a word already
+        return label
+    return words.get(known, known)
+
+
+def printed(frame: pd.DataFrame, words: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """A table for display: :func:`word` of the labels of rows and columns, and of their headings.
+
+    ``words``: a table's own, before :data:`WORDS`.  What is published keeps its names.
+    """
+    known = {**WORDS, **(words or {})}
+
+    def of(label: Any) -> Any:
+        return word(label, known)
+
+    return frame.rename(index=of, columns=of).rename_axis(index=of, columns=of)
+
+
 def span(ax: Axes, frame: pd.DataFrame, prefix: str, colour: str, label: str) -> None:
     """``<prefix>_mean`` over step with the range from ``<prefix>_min`` to ``<prefix>_max``."""
     low, high = frame[f"{prefix}_min"], frame[f"{prefix}_max"]
@@ -142,8 +186,7 @@ def summary(quantities: Mapping[str, pd.Series]) -> pd.DataFrame:
         name: values.groupby(level=0, sort=False).agg(describe)
         for name, values in quantities.items()
     }
-    named = pd.DataFrame(columns).rename(index=lambda k: title(k) if k in LOSSES else k)
-    return named.rename_axis("median [10%, 90%] over seeds")
+    return printed(pd.DataFrame(columns)).rename_axis("median [10%, 90%] over seeds")
 
 
 def table(columns: Mapping[str, pd.DataFrame], index: str) -> pd.DataFrame:

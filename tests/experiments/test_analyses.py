@@ -141,7 +141,7 @@ def test_areas_are_printed_with_their_interval_over_seeds():
     rows = [("remine", s, "mnist", "largest", 0.5 + s / 10) for s in (0, 1)]
     areas = pd.DataFrame(rows, columns=["loss", "seed", "foreign", "score", "auroc"])
     table = out_of_distribution.auroc_table(areas)
-    assert table.loc["ReMINE", ("mnist", "max T")] == "0.550 [-0.085, 1.185]"
+    assert table.loc["ReMINE", ("MNIST", "max T")] == "0.550 [-0.085, 1.185]"
 
 
 @pytest.mark.parametrize("name", ["photos", "inverted", "shuffled"])

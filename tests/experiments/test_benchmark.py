@@ -425,13 +425,28 @@ def test_what_the_penalty_gains_by_hand():
     runs.loc[runs["loss"] == "nwj", "diverged_step"] = 0.0
     runs = runs[(runs["loss"] != "remine") | (runs["seed"] != 2)]
     gains = benchmark.penalty_gains(runs)
-    table = benchmark.printed_gains(gains).droplevel("dataset")
+    table = benchmark.printed_gains(gains).droplevel("data")
     mine = ["0.300 [0.300, 0.300]", "0.100 [0.100, 0.100]"]
-    assert table.loc[("slb", "mine")].tolist() == [2, *mine]  # positive though it overshoots
+    assert table.loc[("SLB", "MINE")].tolist() == [2, *mine]  # positive though it overshoots
     nwj = ["original failed", "0.200 [0.200, 0.200]"]  # from a guess's 0.1
-    assert table.loc[("clb", "nwj")].tolist() == [3, *nwj]
+    assert table.loc[("CLB", "NWJ")].tolist() == [3, *nwj]
     assert gains.loc[("digits", "slb", "mine"), "closer_low"] == pytest.approx(0.3)
     assert benchmark.penalty_gains(runs[runs["seed"] < 1]).empty  # one seed has no interval
+
+
+def test_failures_are_printed_with_the_term_that_went_first():
+    row = {"dataset": "digits", "benchmark": "clb", "first_term": None, "frozen": False}
+    ways = (
+        {"loss": "nwj", "diverged_step": 3.0, "first_term": "product_term", "accuracy": np.nan},
+        {"loss": "smile", "diverged_step": np.nan, "frozen": True, "accuracy": 0.4},
+        {"loss": "smile", "diverged_step": np.nan, "frozen": True, "accuracy": 0.5},
+        {"loss": "mine", "diverged_step": np.nan, "accuracy": 0.9},
+    )
+    table = benchmark.printed_failures(pd.DataFrame([row | way for way in ways]))
+    table = table.loc["digits (stand-in for CIFAR-10)", "CLB"]
+    assert len(table) == 2
+    assert table.loc[("NWJ", "diverged at step 3", "second")].tolist() == [1, "none"]
+    assert table.loc[("SMILE", "frozen", "–")].tolist() == [2, 0.45]
 
 
 def test_rejs_targets():

@@ -171,6 +171,18 @@ def test_tables_of_text():
     assert plots.name_of(["mine", "reinfonce"]) == ["MINE", "ReInfoNCE"]
 
 
+def test_a_printed_table_has_words_for_names_and_keeps_its_cells():
+    index = pd.MultiIndex.from_tuples([("clb", "renwj"), ("slb", "own")], names=["benchmark", "x"])
+    frame = pd.DataFrame({"mi": ["nwj", "a"], 0.1: [1, 2]}, index).rename_axis(columns="weight")
+    table = plots.printed(frame, {"x": "which"})
+    assert table.index.tolist() == [("CLB", "ReNWJ"), ("SLB", "own")]
+    assert table.columns.tolist() == ["MI (nats)", 0.1]
+    assert (list(table.index.names), table.columns.name) == (["benchmark", "which"], "λ")
+    assert table["MI (nats)"].tolist() == ["nwj", "a"]
+    assert plots.word("SLB JS, cifar10") == "SLB JS, CIFAR-10"
+    assert plots.word("rival, none") == "rival, none"
+
+
 @pytest.mark.parametrize(
     ("columns", "name"),
     [
