@@ -179,3 +179,14 @@ def test_pictures_are_drawn():
         assert all(ax.has_data() for ax in figure.axes)
     lost = pd.DataFrame({"a": ["x", "x"], "v": [1.0, np.inf]})
     assert report.means(lost, ["a"], ["v"])["v"].tolist() == ["non-finite 1/2"]
+
+
+def test_tables_are_headed_in_words():
+    found = tables()
+    rows = {"calibration": ["weight"], "language": ["precision", "weight"], "plug_in": ["level"]}
+    for name, by in rows.items():
+        numbers = [c for c in found[name] if c in report.HEADINGS and c not in by and c != "pin"]
+        table = report.means(found[name], by, numbers)
+        assert len(numbers) > 1
+        assert list(table) == [report.HEADINGS[c] for c in numbers]
+    assert table.index.name == "true MI (nats)"

@@ -24,6 +24,28 @@ from remi_lib.streams import generator
 LINES = {"err_style": "band", "errorbar": ("pi", 80), "estimator": "median"}
 DOTS = {"errorbar": ("pi", 80), "estimator": "median", "dodge": 0.4, "linestyle": "none"}
 
+# The studies' columns as their tables print them; what is published keeps its names.
+HEADINGS = {
+    "z_loss": "z-loss",
+    "pinned": "ReInfoNCE at C = −log K",
+    "variance": "λ Var log Z",
+    "error": "relative error",
+    "sensitivity": "sensitivity (nats)",
+    "best": "test loss at the best rate (nats)",
+    "penalty": "penalty (nats)",
+    "log_z": "log Z (nats)",
+    "log_z_sd": "SD of log Z (nats)",
+    "log_z_95": "95% of |log Z| below (nats)",
+    "nll": "test loss (nats)",
+    "nll_bare": "test loss without softmax (nats)",
+    "ece": "calibration error",
+    "level": "true MI (nats)",
+    "pin": "pinned",
+    "infonce": "InfoNCE (nats)",
+    "plug_in": "E_P[T] (nats)",
+    "test_mi": "held-out MI (nats)",
+}
+
 
 def identity_errors(count: int, weight: float, rows: int = 16, classes: int = 10) -> pd.DataFrame:
     """Both sides of the identity on ``count`` random tables of growing scale, in double precision.
@@ -155,7 +177,10 @@ def language_figure(course: pd.DataFrame) -> Figure:
 
 
 def means(frame: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataFrame:
-    """Means over seeds, "0.012 ± 0.003" (95% interval), a row per setting in the order given."""
+    """Means over seeds, "0.012 ± 0.003" (95% interval), a row per setting in the order given.
+
+    Under :data:`HEADINGS`.
+    """
 
     def text(values: pd.Series) -> str:
         lost = int((~np.isfinite(values)).sum())
@@ -164,18 +189,14 @@ def means(frame: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataFram
         found = mean_interval(values)
         return f"{found.value:.3f} ± {found.high - found.value:.3f}"
 
-    return frame.groupby(by, sort=False)[columns].agg(text)
+    return plots.printed(frame.groupby(by, sort=False)[columns].agg(text), HEADINGS)
 
 
 def real_table(runs: pd.DataFrame) -> pd.DataFrame:
     """Cross-entropy, ReInfoNCE and the z-loss on real images: means over seeds by lambda."""
     names = {"infonce": "cross-entropy", "reinfonce": "ReInfoNCE", "reinfonce_rows": "z-loss"}
     shown = runs.assign(loss=runs["loss"].map(names), weight=runs["weight"].fillna(0.0))
-    return means(
-        shown.rename(columns={"log_z": "log Z", "test_mi": "held-out MI"}),
-        ["loss", "weight"],
-        ["log Z", "accuracy", "held-out MI"],
-    )
+    return means(shown, ["loss", "weight"], ["log_z", "accuracy", "test_mi"])
 
 
 def _paired(
