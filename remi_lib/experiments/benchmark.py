@@ -243,7 +243,9 @@ def training_curves(epochs: pd.DataFrame, truth: float, names: Sequence[str]) ->
             runs = epochs[epochs["loss"] == loss]
             band(ax, runs, "mi", colour(loss), title(loss), style, x="epoch", percent=100)
             if not np.isfinite(runs["mi"]).any():
-                ax.text(0.97, 0.1, f"{title(loss)} diverged", transform=ax.transAxes, ha="right")
+                # Above the twin, which has begun to learn, and below the truth.
+                own: dict[str, Any] = {"transform": ax.transAxes, "va": "top", "color": "0.3"}
+                ax.text(0.03, 0.8, f"{title(loss)} diverged", fontsize="small", **own)
         reference(ax, truth)
         ax.set(ylim=(-0.2, 1.15 * truth), xlabel="epoch", ylabel="MI (nats)", title=title(family))
     outer_labels(axes, columns=3)

@@ -31,8 +31,8 @@ def terms_and_outputs(
         below.set_yscale("symlog", linthresh=10)
         for ax in (above, below):
             ax.label_outer()
-    axes[1].legend(loc="lower left", ncols=2)
-    axes[3].legend(loc="lower left")
+    axes[1].legend(loc="lower right")
+    axes[3].legend(loc="lower right")
     return figure
 
 

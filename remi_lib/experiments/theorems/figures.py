@@ -147,7 +147,7 @@ def entropies(labelled: pd.DataFrame, law: pd.DataFrame, mean: float) -> Figure:
     reference_x(right, mean, "mean over batches", color="C3", ls="-")
     right.set(xlabel=r"$\log\,B(B-1)/J$ (nats)", ylabel="probability", xlim=(1, 4), ylim=(0, 0.28))
     right.set_title("digits: a perfect critic in batches of 10")
-    right.legend(loc="upper left")
+    right.legend(loc="upper right")
     return figure
 
 

@@ -69,13 +69,15 @@ def identity_errors(count: int, weight: float, rows: int = 16, classes: int = 10
 
 def rates_figure(final: pd.DataFrame, ceiling: float) -> Figure:
     """Test loss over the learning rate, a line per remedy, and each remedy's sensitivity."""
-    figure, (left, right) = plots.panels(2, height=3.0, width_ratios=[3, 2])
+    figure, (left, right) = plots.panels(2, height=3.4, width_ratios=[3, 2])
     shown = final.assign(nll=final["nll"].fillna(math.inf).clip(upper=ceiling))
     options = {**LINES, "hue": "remedy", "style": "remedy"}
     sns.lineplot(shown, x="rate", y="nll", ax=left, **options)
     plots.reference(left, ceiling, "a guess")
     left.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="test loss (nats)")
-    left.legend(fontsize="x-small", title=None, loc="lower left")
+    handles, labels = left.get_legend_handles_labels()
+    left.legend().remove()  # the lines leave it no room
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
     table = sensitivity(final, ceiling)
     strip = {"hue": "remedy", "size": 4, "legend": False, "jitter": False}  # jitter is random
     sns.stripplot(table, x="sensitivity", y="remedy", ax=right, **strip)
