@@ -112,6 +112,16 @@ def _columns(name: str) -> list[str]:
     return [name, f"{name}_low", f"{name}_high"]
 
 
+def printed_protocols(table: pd.DataFrame) -> pd.DataFrame:
+    """What each protocol of choosing lambda gains, with intervals, a row per benchmark."""
+    words = {"closer": "closer to H(Y) (nats)", "accuracy": "gain in accuracy"}
+    shown = table[["benchmark", "protocol", "families", "seeds"]].copy()
+    for name, heading in words.items():
+        ends = zip(*(table[f"{name}{end}"] for end in ("", "_low", "_high")), strict=True)
+        shown[heading] = ["{:.3f} [{:.3f}, {:.3f}]".format(*row) for row in ends]
+    return printed(shown.set_index(["benchmark", "protocol"]).sort_index())
+
+
 def printed_gains(gains: pd.DataFrame) -> pd.DataFrame:
     """:func:`penalty_gains` as printed: "0.015 [0.003, 0.027]", or "original failed"."""
     headings = {"closer": "closer to H(Y) by (nats)", "accuracy": "more accurate by"}
