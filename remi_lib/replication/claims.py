@@ -133,19 +133,32 @@ class Ledger:
         """Write ``claims/<notebook>.json`` and return the verdicts as a table for display.
 
         Every claim that is due must be judged, unless the evidence is said not to be ``complete``:
-        long runs are judged as far as they have come, the rest is "not run".
+        long runs are judged as far as they have come, the rest is "not run".  Several judges then
+        share the file, each with runs of its own: what it holds of other claims stays.
         """
         unjudged = [claim for claim in self.due() if claim not in self.entries]
         if unjudged and complete:
             raise ValueError(f"ledger {self.notebook}: unjudged claims {unjudged}")
         path = figures_dir(self.profile) / "claims" / f"{self.notebook}.json"
-        write_json(list(self.entries.values()), path)
+        earlier = {} if complete or not path.exists() else _in_force(read_json(path))
+        write_json(list((earlier | self.entries).values()), path)
         return self.table().style.hide()
 
     def verdicts(self) -> str:
         """One line per claim, what nbval compares with the committed notebook."""
         lines = [verdict_line({**e, "profile": self.profile}) for e in self.entries.values()]
         return "\n".join(lines)
+
+
+def _in_force(entries: Sequence[dict]) -> dict[str, dict]:
+    """Those entries whose claim is still what it was when they were judged, by id."""
+    found = {}
+    for entry in entries:
+        claim = registry().get(entry["id"].partition("@")[0])
+        now = claim and (claim.statistic, claim.threshold)
+        if now == (entry["statistic"], entry["threshold"]):
+            found[entry["id"]] = entry
+    return found
 
 
 def _evidence(claim: Claim, given: Evidence | Estimate | ArrayLike) -> Evidence:

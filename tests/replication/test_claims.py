@@ -181,6 +181,25 @@ def test_ledger_saves_only_when_everything_due_is_judged():
     )
 
 
+def test_judges_of_one_notebook_keep_each_others_verdicts():
+    """Only long runs are judged so, and only while the claim is what it was."""
+    path = figures_dir("overnight") / "claims" / "12_z_loss.json"
+
+    def saved(claim: str, value: float) -> dict[str, float]:
+        ledger = Ledger("12_z_loss", "overnight", ["cifar10_10k"])
+        ledger.judge(f"{claim}@cifar10_10k", Evidence("mean", value, value, value, 3))
+        ledger.save(complete=False)
+        return {e["id"].partition("@")[0]: e["value"] for e in json.loads(path.read_text())}
+
+    saved("z.real.pins", 2.0)
+    assert saved("views.nwj", 0.1) == {"z.real.pins": 2.0, "views.nwj": 0.1}
+    # Its own former verdict is replaced where it stood.
+    assert list(saved("z.real.pins", 3.0).items()) == [("z.real.pins", 3.0), ("views.nwj", 0.1)]
+    entries = json.loads(path.read_text())
+    path.write_text(json.dumps([entries[0] | {"threshold": "> 7"}, entries[1]]))
+    assert saved("views.nwj", 0.2) == {"views.nwj": 0.2}
+
+
 def test_ledger_of_another_notebook():
     with pytest.raises(ValueError, match="belongs to 03"):
         Ledger("01_drift", "cpu").judge("fig4.second-term-at-target", [1] * 6)
