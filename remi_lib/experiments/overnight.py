@@ -30,6 +30,7 @@ from remi_lib.experiments import (
     small_images,
     small_outputs,
     tiny_images,
+    two_views,
 )
 from remi_lib.experiments.imagenet import figures, table3
 from remi_lib.experiments.overnight_cells import (
@@ -47,6 +48,7 @@ from remi_lib.experiments.runs import joined
 from remi_lib.experiments.verdicts import gaussian_staircase as fig7
 from remi_lib.experiments.verdicts.common import complete_seeds
 from remi_lib.experiments.verdicts.one_hot import judge_controls
+from remi_lib.experiments.z_loss import report
 from remi_lib.losses import LOSSES
 from remi_lib.paths import figures_dir, project_root
 from remi_lib.replication import cells
@@ -296,6 +298,20 @@ def publish_tiny() -> None:
         ledger.save(complete=False)
 
 
+def publish_views() -> None:
+    """The runs on two views of an image, and what complete seeds decide."""
+    fresh = two_views.table()
+    if fresh is None:
+        return
+    rows = cells.merged(former("views"), fresh, two_views.KEYS)
+    order = two_views.LOSSES.index
+    rows = rows.sort_values(two_views.KEYS, key=lambda x: x.map(order) if x.name == "loss" else x)
+    publish("views", PROFILE, rows, report.views_figure(rows))
+    ledger = two_views.judge(rows, PROFILE)
+    if ledger.entries:
+        ledger.save(complete=False)
+
+
 def tables() -> None:
     """Publish what is done; the controls' verdicts once all their cells are."""
     use_style()
@@ -313,6 +329,7 @@ def tables() -> None:
     publish_images()
     publish_outputs()
     publish_tiny()
+    publish_views()
     plt.close("all")
 
 

@@ -17,6 +17,7 @@ from remi_lib.experiments import (
     small_outputs,
     staircase_oracle,
     tiny_images,
+    two_views,
 )
 from remi_lib.paths import project_root
 from remi_lib.replication.cells import Cell
@@ -118,4 +119,5 @@ def plan() -> list[Cell]:
         for some in (decisive, rival_cells(p))
     ]
     images = [*small_images.image_cells(), *small_outputs.output_cells()]
-    return [*control_cells(), *by_seed[0], *by_seed[1], *images, *tiny_images.image_cells()]
+    last = [*tiny_images.image_cells(), *two_views.view_cells()]
+    return [*control_cells(), *by_seed[0], *by_seed[1], *images, *last]

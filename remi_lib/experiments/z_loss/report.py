@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,8 +12,9 @@ import torch
 from matplotlib.figure import Figure
 
 from remi_lib.experiments import plots
-from remi_lib.experiments.verdicts.common import sayer, test_images
+from remi_lib.experiments.verdicts.common import accuracy_gains, sayer, test_images, trained
 from remi_lib.experiments.z_loss.classifier import REMEDIES, sensitivity
+from remi_lib.images import load_images
 from remi_lib.intervals import Estimate, interval, mean_interval
 from remi_lib.losses import make_loss
 from remi_lib.replication.claims import Ledger
@@ -23,6 +24,7 @@ from remi_lib.streams import generator
 
 LINES = {"err_style": "band", "errorbar": ("pi", 80), "estimator": "median"}
 DOTS = {"errorbar": ("pi", 80), "estimator": "median", "dodge": 0.4, "linestyle": "none"}
+OTHERS = {"vicreg": "VICReg"}  # losses of two views that estimate no mutual information
 
 # The studies' columns as their tables print them; what is published keeps its names.
 HEADINGS = {
@@ -43,7 +45,9 @@ HEADINGS = {
     "pin": "pinned",
     "infonce": "InfoNCE (nats)",
     "plug_in": "E_P[T] (nats)",
+    "train_mi": "MI (nats)",
     "test_mi": "held-out MI (nats)",
+    "test_log_partition": "held-out log E_Q[e^T] (nats)",
 }
 
 
@@ -188,6 +192,8 @@ def means(frame: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataFram
         lost = int((~np.isfinite(values)).sum())
         if lost:
             return f"non-finite {lost}/{len(values)}"
+        if len(values) == 1:  # the first seed of a long run: no interval yet
+            return f"{values.iloc[0]:.3f}"
         found = mean_interval(values)
         return f"{found.value:.3f} ± {found.high - found.value:.3f}"
 
@@ -199,6 +205,30 @@ def real_table(runs: pd.DataFrame) -> pd.DataFrame:
     names = {"infonce": "cross-entropy", "reinfonce": "ReInfoNCE", "reinfonce_rows": "z-loss"}
     shown = runs.assign(loss=runs["loss"].map(names), weight=runs["weight"].fillna(0.0))
     return means(shown, ["loss", "weight"], ["log_z", "accuracy", "test_mi"])
+
+
+def views_names(runs: pd.DataFrame) -> dict[str, str]:
+    """The printed name of each loss of a table, in its order."""
+    return {loss: plots.word(loss, OTHERS) for loss in dict.fromkeys(runs["loss"])}
+
+
+def views_figure(runs: pd.DataFrame) -> Figure:
+    """Accuracy of the probe by loss, a point a seed; a run that became non-finite has none."""
+    figure, (ax,) = plots.panels(1, height=2.6)
+    names = views_names(runs)
+    hues = ["#555555" if loss in OTHERS else plots.colour(loss) for loss in names]
+    shown = runs.assign(loss=runs["loss"].map(names))
+    order = list(names.values())
+    options = {"order": order, "hue_order": order, "palette": hues, "hue": "loss"}
+    sns.stripplot(shown, x="loss", y="accuracy", ax=ax, size=5, jitter=False, **options)
+    ax.set(xlabel="", ylabel="test accuracy of a linear probe")
+    return figure
+
+
+def views_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds by loss, in the table's order."""
+    shown = runs.assign(loss=runs["loss"].map(views_names(runs)))
+    return means(shown, ["loss"], ["accuracy", "train_mi", "test_mi", "test_log_partition"])
 
 
 def _paired(
@@ -236,6 +266,26 @@ def judge_real(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
     images, rates = test_images(dataset), [pinned["accuracy"], bare["accuracy"]]
     mean = with_test_images(pd.DataFrame(gains).mean(axis=1), rates, images)
     say("z.real.accuracy", mean, gains)
+
+
+def judge_views(ledger: Ledger, dataset: str, families: Sequence[str], runs: pd.DataFrame) -> None:
+    """Judge from runs on two views of an image: a row per loss and seed, all losses at each seed.
+
+    A run that became non-finite has no accuracy; where one is needed, it counts as a guess.
+    """
+    say, images = sayer(ledger, dataset), test_images(dataset)
+    runs = runs.assign(failed=runs["diverged_step"].notna())
+    whole = trained(runs, families)
+    if whole:
+        say("views.accuracy", *accuracy_gains(runs, whole, images))
+    guess = 1 / load_images(dataset).classes
+    by_loss = runs.fillna({"accuracy": guess}).pivot(index="seed", columns="loss")["accuracy"]
+    for claim, first, second in (
+        ("views.nwj", "nwj", "renwj"),
+        ("views.vicreg", "infonce", "vicreg"),
+    ):
+        one, other = by_loss[first], by_loss[second]
+        say(claim, with_test_images(one - other, [one, other], images))
 
 
 def _judge_rates(ledger: Ledger, table: pd.DataFrame) -> None:
