@@ -32,7 +32,7 @@ from remi_lib.experiments.verdicts.common import (
 )
 from remi_lib.experiments.z_loss import report
 from remi_lib.images import load_images
-from remi_lib.losses import FAMILIES, LOSSES, regularized
+from remi_lib.losses import LOSSES, regularized, split_name
 from remi_lib.replication import cells
 from remi_lib.replication.cells import Cell
 from remi_lib.replication.claims import Ledger
@@ -47,6 +47,9 @@ REJS_TARGET = 1.0  # as the authors' code for images has it
 CROSS_ENTROPY = "infonce"  # in SLB
 # Notebook 12's: every row's log-sum-exp drawn to 0, which is C = -log 10, to digits a table keeps.
 Z_LOSS, Z_TARGET = "reinfonce_rows", -2.3026
+PAIRS = (*TRAINING, *map(regularized, TRAINING))  # what trains in CLB with and without the penalty
+# The losses that are compared with each other, and so at the same seeds, by benchmark.
+GROUPS = (("slb", LOSSES), ("clb", PAIRS), ("clb", (*FAILING, *RESCUED)))
 # What tells a row of the table from the others.
 KEYS = ["dataset", "benchmark", "loss", "weight", "target", "tau", "epochs", "seed"]
 
@@ -141,20 +144,28 @@ def rows_of(found: Mapping[Run, cells.Tables]) -> pd.DataFrame:
     return rows.assign(epochs=[run.epochs for run in done], read=read)
 
 
-def offered(rows: pd.DataFrame) -> pd.DataFrame:
-    """The runs clipped as in the paper, with what verdicts need, at the lambdas to choose from.
+def offered(rows: pd.DataFrame, losses: Sequence[str]) -> pd.DataFrame:
+    """A benchmark's runs of some losses, clipped as in the paper, at the lambdas to choose from.
 
-    Those that ran at every seed of their loss, so that a choice compares the same seeds.
+    Of the seeds at which all of the losses ran the lambdas that ran at every one, so that a choice
+    compares the same seeds, and a seed that one loss has more of takes no lambda away.
     """
-    rows = benchmark.prepared(rows[rows["tau"].isna()])
-    cell = ["benchmark", "loss"]
-    here = rows.groupby([*cell, "weight"], dropna=False)["seed"].transform("nunique")
-    return rows[here == rows.groupby(cell)["seed"].transform("nunique")]
+    rows = rows[rows["tau"].isna() & rows["loss"].isin(losses)]
+    seeds = complete_seeds(rows, losses)
+    rows = rows[rows["seed"].isin(seeds)]
+    here = rows.groupby(["loss", "weight"], dropna=False)["seed"].transform("nunique")
+    rows = rows[here == len(seeds)]
+    return rows if rows.empty else benchmark.prepared(rows)
 
 
 def reported(rows: pd.DataFrame) -> pd.DataFrame:
-    """:func:`offered` at the lambda of best MI, the paper's protocol."""
-    return at_best_weight(offered(rows))
+    """Every group of :data:`GROUPS` at the lambda of best MI, the paper's protocol."""
+    chosen = [
+        at_best_weight(own)
+        for where, losses in GROUPS
+        if len(own := offered(rows[rows["benchmark"] == where], losses))
+    ]
+    return pd.concat(chosen) if chosen else rows.iloc[:0]
 
 
 def by_protocol(rows: pd.DataFrame) -> pd.DataFrame:
@@ -164,24 +175,21 @@ def by_protocol(rows: pd.DataFrame) -> pd.DataFrame:
     intervals that the claims have; of the seeds at which all these families ran.
     """
     found = []
-    rows = offered(rows)
-    own = pd.MultiIndex.from_frame(rows[CELL])
-    for protocol in PROTOCOLS:
-        at = choices(rows, protocol, WEIGHT).reindex(own).to_numpy()
-        chosen = rows[pd.isna(at) | (rows["weight"] == at)]
-        for where, runs in chosen.groupby("benchmark", sort=False):
-            ran = [f for f in FAMILIES if {f, regularized(f)} <= set(runs["loss"])]
-            families = trained(runs, ran)
-            seeds = complete_seeds(runs, [*families, *map(regularized, families)])
-            if len(seeds) < 2:
-                continue
-            runs = runs[runs["seed"].isin(seeds)]
+    for where, losses in GROUPS[:2]:
+        own = offered(rows[rows["benchmark"] == where], losses)
+        if own["seed"].nunique() < 2:
+            continue
+        for protocol in PROTOCOLS:
+            weights = choices(own, protocol, WEIGHT)
+            at = weights.reindex(pd.MultiIndex.from_frame(own[CELL])).to_numpy()
+            runs = own[pd.isna(at) | (own["weight"] == at)]
+            families = trained(runs, [name for name in losses if not split_name(name)[1]])
             closer = measure("mean", -gains(runs, families, "error").mean(axis=1))
             better, _ = accuracy_gains(runs, families, test_images(DATASET))
             row = {"benchmark": where, "protocol": protocol, "families": len(families)}
             for name, one in (("closer", closer), ("accuracy", better)):
                 row |= {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high}
-            found.append(row | {"seeds": len(seeds)})
+            found.append(row | {"seeds": closer.n})
     return pd.DataFrame(found)
 
 
@@ -190,7 +198,6 @@ def judge(rows: pd.DataFrame, profile: str) -> Ledger:
 
     Two such seeds at least; without them an empty ledger.
     """
-    rows = reported(rows)
     ledger = Ledger(NOTEBOOK, profile, [DATASET])
     slb, clb = (rows[rows["benchmark"] == name] for name in ("slb", "clb"))
     for own, losses, judged in (
@@ -198,28 +205,20 @@ def judge(rows: pd.DataFrame, profile: str) -> Ledger:
         (slb, (CROSS_ENTROPY, *AHEAD), benchmark.judge_beats_ce),
         (clb, (*FAILING, *RESCUED), benchmark.judge_failures),
         (clb, LOSSES, benchmark.judge_competitive),
-        (_at_complete_seeds(slb, clb), LOSSES, benchmark.judge_spread),
     ):
-        _judge_complete(ledger, own, losses, judged)
+        _judge(ledger, offered(own, losses), judged)
+    both = complete_seeds(slb, LOSSES) & complete_seeds(clb, LOSSES)
+    spread = [offered(own[own["seed"].isin(both)], LOSSES) for own in (slb, clb)]
+    _judge(ledger, pd.concat(spread), benchmark.judge_spread)
     return ledger
 
 
-def _at_complete_seeds(*benchmarks: pd.DataFrame) -> pd.DataFrame:
-    """The runs of several benchmarks at the seeds at which each has all losses."""
-    seeds = set.intersection(*(complete_seeds(own, LOSSES) for own in benchmarks))
-    return pd.concat([own[own["seed"].isin(seeds)] for own in benchmarks])
-
-
-def _judge_complete(
-    ledger: Ledger,
-    rows: pd.DataFrame,
-    losses: Sequence[str],
-    judged: Callable[[Ledger, str, pd.DataFrame], None],
+def _judge(
+    ledger: Ledger, rows: pd.DataFrame, judged: Callable[[Ledger, str, pd.DataFrame], None]
 ) -> None:
-    """Judge from the seeds at which all the losses ran, if there are two."""
-    complete = complete_seeds(rows, losses)
-    if len(complete) > 1:
-        judged(ledger, DATASET, rows[rows["seed"].isin(complete)])
+    """Judge at the lambda of best MI, if there are two seeds."""
+    if rows["seed"].nunique() > 1:
+        judged(ledger, DATASET, at_best_weight(rows))
 
 
 def judge_z_loss(rows: pd.DataFrame, profile: str) -> Ledger:
@@ -267,11 +266,13 @@ def judge_sweep(rows: pd.DataFrame, profile: str) -> Ledger:
     if len(complete) > 1:
         clip, penalty = (by[name][by[name]["seed"].isin(complete)] for name in ("clip", "penalty"))
         lambda_sweep.judge_squares(ledger, DATASET, clip, penalty)
-    clb = offered(rows)
-    clb = clb[clb["benchmark"] == "clb"]
-    losses = [*TRAINING, *map(regularized, TRAINING)]
-    _judge_complete(ledger, clb[clb["loss"].isin(losses)], losses, lambda_sweep.judge_pairs)
-    _judge_complete(ledger, clb, TWINS, lambda_sweep.judge_order)
+    clb = rows[rows["benchmark"] == "clb"]
+    pairs = offered(clb, PAIRS)
+    if pairs["seed"].nunique() > 1:
+        lambda_sweep.judge_pairs(ledger, DATASET, pairs)
+    order = offered(clb, TWINS)
+    if order["seed"].nunique() > 1:
+        lambda_sweep.judge_order(ledger, DATASET, order)
     _judge_lambdas(ledger, rows)
     return ledger
 
