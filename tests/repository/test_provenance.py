@@ -40,8 +40,11 @@ def entry_of(claim: str) -> str:
 @pytest.mark.skipif(len(ORDER) < 50, reason="no history, or a shallow one")
 @pytest.mark.parametrize("notebook", sorted({c.notebook for c in registry().values()}))
 def test_what_was_fixed_before_is_older_than_its_first_verdict(notebook):
-    """Also than any verdict of its notebook, so that what is merged later does not inherit it."""
-    first = commits_that_name('"verdict"', f"figures/*/claims/{notebook}.json")[:1]
+    """Also than any verdict of its notebook, so that what is merged later does not inherit it.
+
+    Of a claim about named data sets: than any verdict of its notebook about one of them.
+    """
+    verdicts = f"figures/*/claims/{notebook}.json"
     for claim in registry().values():
         if claim.notebook != notebook or claim.provenance != "fixed before":
             continue
@@ -49,4 +52,6 @@ def test_what_was_fixed_before_is_older_than_its_first_verdict(notebook):
         if judged:  # what was never judged was fixed before
             written = commits_that_name(f"- id: {entry_of(claim.id)}\n", "remi_lib/data/claims")
             assert written, f"{claim.id}: git does not show it; say `with` or `after a pilot`"
+            about = [f'@{name}"' for name in claim.datasets] or ['"verdict"']
+            first = [place for text in about for place in commits_that_name(text, verdicts)]
             assert min(written) < min([*judged, *first]), claim.id
