@@ -86,7 +86,7 @@ def test_the_plan_is_listed_without_the_images(tmp_path, monkeypatch):
     for module in (images, image_results, small_images, common):
         monkeypatch.setattr(module, "load_images", load_images)
     todo = list(tiny_images.image_cells())
-    names = [c.name for c in overnight_cells.plan()[-len(todo) :]]
+    names = [c.name for c in overnight_cells.plan() if c.kind == "table3"]
     assert names == [c.name for c in todo]
     assert names[1] == "tinyimagenet clb renwj seed 0"
     assert {c.kind for c in todo} == {"table3"}
