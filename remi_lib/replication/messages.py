@@ -35,9 +35,10 @@ TERMS = (  # what the table of messages needs to be read, wherever it stands
     "if one fails; it has no power if none fails and one is unresolved. It is reproduced with a "
     "condition if all hold and a further check shows where the result stops: the words below the "
     "status. A message is decided at the paper's own setting where that could be run, else on "
-    "real data at a smaller size. A stand-in is another problem in the paper's place and decides "
-    "nothing: a message with nothing else is not tested. n counts the seeds, runs or samples of a "
-    "claim; a calculated one needs none."
+    "real data at a smaller size. A stand-in is another problem in the paper's place (digits for "
+    "CIFAR-10, generated textures for ImageNet, a shorter staircase) and decides nothing: a "
+    "message with nothing else is not tested. n counts the seeds, runs or samples of a claim; a "
+    "calculated one needs none."
 )
 
 
