@@ -117,8 +117,7 @@ def printed_protocols(table: pd.DataFrame) -> pd.DataFrame:
     words = {"closer": "closer to H(Y) (nats)", "accuracy": "gain in accuracy"}
     shown = table[["benchmark", "protocol", "families", "seeds"]].copy()
     for name, heading in words.items():
-        ends = zip(*(table[f"{name}{end}"] for end in ("", "_low", "_high")), strict=True)
-        shown[heading] = ["{:.3f} [{:.3f}, {:.3f}]".format(*row) for row in ends]
+        shown[heading] = _intervals(table, name)
     return printed(shown.set_index(["benchmark", "protocol"]).sort_index())
 
 
@@ -127,11 +126,14 @@ def printed_gains(gains: pd.DataFrame) -> pd.DataFrame:
     headings = {"closer": "closer to H(Y) by (nats)", "accuracy": "more accurate by"}
     columns = {"seeds": gains["seeds"]}
     for name, heading in headings.items():
-        numbers = gains[_columns(name)].to_numpy()
-        columns[heading] = [
-            "original failed" if np.isnan(own[0]) else str(Estimate(*own)) for own in numbers
-        ]
+        columns[heading] = _intervals(gains, name)
     return printed(pd.DataFrame(columns, gains.index))
+
+
+def _intervals(table: pd.DataFrame, name: str) -> list[str]:
+    """The rows of a quantity's three columns as printed."""
+    numbers = table[_columns(name)].to_numpy()
+    return ["original failed" if np.isnan(own[0]) else str(Estimate(*own)) for own in numbers]
 
 
 def printed_failures(runs: pd.DataFrame) -> pd.DataFrame:

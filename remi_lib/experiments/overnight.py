@@ -218,8 +218,7 @@ def judge_staircase(p: dict[str, Any]) -> None:
     clipped = rival[(rival["loss"] == "nwj_clipped") & rival["seed"].isin(complete)]
     if clipped["seed"].nunique() > 1:
         fig7.judge_clip_alone(ledger, p["dataset"], learned, clipped)
-    if ledger.entries:
-        ledger.save(complete=False)
+    ledger.save(complete=False)
 
 
 def publish_images() -> None:
@@ -243,9 +242,7 @@ def publish_images() -> None:
         truth = lambda_sweep.entropies([small_images.DATASET])
         publish("fig6", PROFILE, fig6, lambda_sweep.trade_off(fig6, truth))
     for judged in (small_images.judge, small_images.judge_sweep, small_images.judge_z_loss):
-        ledger = judged(rows, PROFILE)
-        if ledger.entries:
-            ledger.save(complete=False)
+        judged(rows, PROFILE).save(complete=False)
 
 
 def publish_outputs() -> None:
@@ -268,9 +265,7 @@ def publish_outputs() -> None:
             pairs = out_of_distribution.pairs_of(own)
             figure = out_of_distribution.ratio_histograms(pairs, small_outputs.ideal())
             publish("fig8", PROFILE, out_of_distribution.pair_counts(pairs), figure)
-    ledger = small_outputs.judge(merged["fig8_sets"], merged["fig8_auroc"], PROFILE)
-    if ledger.entries:
-        ledger.save(complete=False)
+    small_outputs.judge(merged["fig8_sets"], merged["fig8_auroc"], PROFILE).save(complete=False)
 
 
 def publish_tiny() -> None:
@@ -293,9 +288,7 @@ def publish_tiny() -> None:
         figure = figures.fig9(shown, table3.LOSSES3[1:], smooth=1)
         figure.suptitle("Tiny ImageNet, seed 0, means over passes", fontsize="small")
     publish("fig9", PROFILE, course, figure)
-    ledger = tiny_images.judge(rows, PROFILE)
-    if ledger.entries:
-        ledger.save(complete=False)
+    tiny_images.judge(rows, PROFILE).save(complete=False)
 
 
 def publish_views() -> None:
@@ -307,9 +300,7 @@ def publish_views() -> None:
     order = two_views.LOSSES.index
     rows = rows.sort_values(two_views.KEYS, key=lambda x: x.map(order) if x.name == "loss" else x)
     publish("views", PROFILE, rows, report.views_figure(rows))
-    ledger = two_views.judge(rows, PROFILE)
-    if ledger.entries:
-        ledger.save(complete=False)
+    two_views.judge(rows, PROFILE).save(complete=False)
 
 
 def tables() -> None:

@@ -37,6 +37,12 @@ def choices(runs: pd.DataFrame, protocol: str, fixed: float) -> pd.Series:
     return best_weight(twins, merit)
 
 
+def chosen(runs: pd.DataFrame, weights: pd.Series) -> pd.DataFrame:
+    """The original runs, and of each regularised cell those at its lambda in ``weights``."""
+    at = weights.reindex(pd.MultiIndex.from_frame(runs[CELL])).to_numpy()
+    return runs[(runs["weight"] == at) | pd.isna(at)]
+
+
 def choose(runs: Sequence[Run], results: Results, protocol: str, fixed: float) -> list[Run]:
     """Every original run, and the regularised ones at the lambda that the protocol chooses."""
     weights = choices(per_run(results), protocol, fixed)
@@ -51,9 +57,9 @@ def _cell(run: Run) -> tuple[str, str, str]:
     return run.task.dataset, run.task.benchmark, run.member.loss
 
 
-def of_the_same_lambda(others: Sequence[Run], chosen: Sequence[Run]) -> list[Run]:
+def of_the_same_lambda(others: Sequence[Run], among: Sequence[Run]) -> list[Run]:
     """Those of other runs whose lambda is the one chosen for their loss on their cell."""
-    taken = {(_cell(run), run.member.weight) for run in chosen}
+    taken = {(_cell(run), run.member.weight) for run in among}
     return [run for run in others if (_cell(run), run.member.weight) in taken]
 
 
@@ -80,9 +86,7 @@ def by_protocol(results: Results, fixed: float) -> pd.DataFrame:
     tables = []
     for protocol in PROTOCOLS:
         weights = choices(runs, protocol, fixed)
-        own = pd.MultiIndex.from_frame(runs[CELL])
-        at = weights.reindex(own).to_numpy()
-        table = table2(runs[(runs["weight"] == at) | pd.isna(at)])
-        chosen = weights.reindex(pd.MultiIndex.from_frame(table[CELL])).to_numpy()
-        tables.append(table.assign(protocol=protocol, weight=chosen))
+        table = table2(chosen(runs, weights))
+        taken = weights.reindex(pd.MultiIndex.from_frame(table[CELL])).to_numpy()
+        tables.append(table.assign(protocol=protocol, weight=taken))
     return pd.concat(tables, ignore_index=True)

@@ -15,10 +15,10 @@ from typing import Any
 import pandas as pd
 
 from remi_lib.experiments import image_runs
-from remi_lib.experiments.image_results import CELL, per_run, runs_of
+from remi_lib.experiments.image_results import per_run, runs_of
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.lambda_sweep import TWINS, lambda_runs, two_by_two
-from remi_lib.experiments.protocols import PROTOCOLS, choices
+from remi_lib.experiments.protocols import PROTOCOLS, choices, chosen
 from remi_lib.experiments.published import AHEAD, FAILING, RESCUED, TRAINING
 from remi_lib.experiments.verdicts import benchmark, lambda_sweep
 from remi_lib.experiments.verdicts.common import (
@@ -114,10 +114,14 @@ def image_cells() -> Iterator[Cell]:
         tau = "" if run.member.tau is None else f" tau {run.member.tau:g}"
         where = f"{run.task.dataset} {run.task.benchmark}"
         weight = "" if run.member.weight in (None, WEIGHT) else f" lambda {run.member.weight:g}"
-        name = f"{where} {run.member.loss}{tau}{weight} seed {run.member.seed}"
-        compute = partial(image_runs.finish, [run], label=name)
         kind = "table2" if run.task.benchmark == "clb" else "table2-slb"  # each has its own pace
-        yield Cell(kind, name, "runs/", run.config, image_runs.__name__, run.epochs, compute)
+        yield cell_of(run, kind, f"{where} {run.member.loss}{tau}{weight} seed {run.member.seed}")
+
+
+def cell_of(run: Run, kind: str, name: str) -> Cell:
+    """A run as a cell of the overnight plan."""
+    compute = partial(image_runs.finish, [run], label=name)
+    return Cell(kind, name, "runs/", run.config, image_runs.__name__, run.epochs, compute)
 
 
 def table() -> pd.DataFrame | None:
@@ -160,12 +164,12 @@ def offered(rows: pd.DataFrame, losses: Sequence[str]) -> pd.DataFrame:
 
 def reported(rows: pd.DataFrame) -> pd.DataFrame:
     """Every group of :data:`GROUPS` at the lambda of best MI, the paper's protocol."""
-    chosen = [
+    groups = [
         at_best_weight(own)
         for where, losses in GROUPS
         if len(own := offered(rows[rows["benchmark"] == where], losses))
     ]
-    return pd.concat(chosen) if chosen else rows.iloc[:0]
+    return pd.concat(groups) if groups else rows.iloc[:0]
 
 
 def by_protocol(rows: pd.DataFrame) -> pd.DataFrame:
@@ -180,9 +184,7 @@ def by_protocol(rows: pd.DataFrame) -> pd.DataFrame:
         if own["seed"].nunique() < 2:
             continue
         for protocol in PROTOCOLS:
-            weights = choices(own, protocol, WEIGHT)
-            at = weights.reindex(pd.MultiIndex.from_frame(own[CELL])).to_numpy()
-            runs = own[pd.isna(at) | (own["weight"] == at)]
+            runs = chosen(own, choices(own, protocol, WEIGHT))
             families = trained(runs, [name for name in losses if not split_name(name)[1]])
             closer = measure("mean", -gains(runs, families, "error").mean(axis=1))
             better, _ = accuracy_gains(runs, families, test_images(DATASET))
@@ -235,14 +237,23 @@ def z_loss(rows: pd.DataFrame) -> pd.DataFrame:
 
     ``log_z``: the mean over held-out images of log sum_k exp T_k, in nats.
     """
-    own = rows[(rows["benchmark"] == "slb") & rows["tau"].isna()]
     penalised = ["re" + CROSS_ENTROPY, Z_LOSS]
-    every = [f"{loss} {weight:g}" for loss in penalised for weight in PAPER_WEIGHTS]
-    own = own[own["loss"].isin([CROSS_ENTROPY, *penalised])]
-    each = own.assign(loss=own["loss"] + own["weight"].map(" {:g}".format).astype(str))
-    complete = complete_seeds(each, [f"{CROSS_ENTROPY} nan", *every])
-    found = own[own["seed"].isin(complete)]
+    found = _at_every_weight(rows[rows["benchmark"] == "slb"], penalised, [CROSS_ENTROPY])
     return found.assign(log_z=found["test_row_term"] - Z_TARGET)
+
+
+def _at_every_weight(
+    rows: pd.DataFrame, penalised: Sequence[str], plain: Sequence[str] = ()
+) -> pd.DataFrame:
+    """A benchmark's runs, clipped as in the paper, at the seeds at which all of these ran.
+
+    ``penalised``: each at every one of the paper's lambdas.  ``plain``: those that have none.
+    """
+    rows = rows[rows["tau"].isna() & rows["loss"].isin([*penalised, *plain])]
+    own = rows["loss"] + rows["weight"].map(" {:g}".format).astype(str)
+    each = rows.assign(loss=rows["loss"].where(rows["loss"].isin(plain), own))
+    every = [f"{loss} {weight:g}" for loss in penalised for weight in PAPER_WEIGHTS]
+    return rows[rows["seed"].isin(complete_seeds(each, [*plain, *every]))]
 
 
 def squares(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -279,10 +290,7 @@ def judge_sweep(rows: pd.DataFrame, profile: str) -> Ledger:
 
 def swept(rows: pd.DataFrame) -> pd.DataFrame:
     """Fig 6's runs: CLB at the seeds at which every regularised loss ran at every lambda."""
-    rows = rows[rows["tau"].isna() & (rows["benchmark"] == "clb") & rows["loss"].isin(TWINS)]
-    each = rows.assign(loss=rows["loss"] + rows["weight"].map(" {:g}".format))
-    every = [f"{loss} {weight:g}" for loss in TWINS for weight in PAPER_WEIGHTS]
-    found = rows[rows["seed"].isin(complete_seeds(each, every))]
+    found = _at_every_weight(rows[rows["benchmark"] == "clb"], TWINS)
     return found.sort_values("loss", key=lambda names: names.map(TWINS.index), kind="stable")
 
 

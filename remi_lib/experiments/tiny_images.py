@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from remi_lib.experiments import image_runs
 from remi_lib.experiments.image_results import runs_of
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.imagenet import table3
-from remi_lib.experiments.small_images import finished
+from remi_lib.experiments.small_images import cell_of, finished
 from remi_lib.experiments.verdicts import imagenet as verdicts
 from remi_lib.experiments.verdicts.common import complete_seeds, test_images
 from remi_lib.image_folders import LAYOUTS
@@ -78,8 +76,7 @@ def image_cells() -> Iterator[Cell]:
     """:func:`planned`, a cell a run."""
     for run in planned():
         name = f"{run.task.dataset} {run.task.benchmark} {run.member.loss} seed {run.member.seed}"
-        compute = partial(image_runs.finish, [run], label=name)
-        yield Cell("table3", name, "runs/", run.config, image_runs.__name__, run.epochs, compute)
+        yield cell_of(run, "table3", name)
 
 
 def done() -> dict[Run, cells.Tables]:

@@ -21,18 +21,20 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from remi_lib._torchvision import v2
 from remi_lib.devices import denormals_flushed
-from remi_lib.experiments.augmentations import augmented
 from remi_lib.images import ImageSet, load_images
 from remi_lib.losses import split_name
 from remi_lib.nn import Last, TwoViewLoss
 from remi_lib.progress import progress
 from remi_lib.replication.store import Tables, cached
-from remi_lib.streams import as_global_stream, generator
+from remi_lib.streams import as_global_stream
 from remi_lib.tasks import ImageTask, Member
 
 VICREG = "vicreg"  # the one loss that is no estimate of mutual information
 OUTPUTS = 128  # of the projection head, as SimCLR's
+AREA, STRENGTH = (0.3, 1.0), 0.4  # of the image that a crop keeps; of the jitter at the most
+JITTERED, GREY = 0.8, 0.2  # shares of the images
 PROBE_STEPS = 200  # of L-BFGS at the most: it stops there for every loss, converged or not
 READINGS = [f"{split}_{name}" for split in ("train", "test") for name in ("mi", "log_partition")]
 
@@ -134,13 +136,13 @@ def trained(
 ) -> list[float]:
     """Train in place; the minimised value of every step, the last one where it was not finite."""
     loss: Loss = vicreg if view.loss == VICREG else view.module(view.loss)
-    adam, stream = torch.optim.Adam(net.parameters(), view.lr), generator(view.seed, "views")
+    adam = torch.optim.Adam(net.parameters(), view.lr)
     steps = view.epochs * (len(data.train_y) // view.batch)
     blocks = task.batches([Member("infonce", view.seed, view.batch)], steps, torch.device("cpu"))
     values: list[float] = []
-    with progress(steps, label) as bar:
+    with as_global_stream(view.seed, "views"), progress(steps, label) as bar:
         for images, _ in (batch for block in blocks for batch in block):
-            value = loss(*embedded(net, images, data.peak, stream))
+            value = loss(*embedded(net, images, data))
             values.append(value.item())
             if not math.isfinite(values[-1]):
                 break
@@ -151,12 +153,22 @@ def trained(
     return values
 
 
-def embedded(
-    net: Projected, images: Tensor, peak: int, stream: torch.Generator
-) -> tuple[Tensor, ...]:
+def augmented(images: Tensor) -> Tensor:
+    """One view of each uint8 image (B, 3, H, W), drawn from torch's global stream.
+
+    SimCLR's augmentations of CIFAR-10 (Appendix B.9 of the paper, without blur), less hue and
+    saturation.
+    """
+    jitter = v2.RandomApply([v2.ColorJitter(STRENGTH, STRENGTH)], JITTERED)
+    crop = v2.RandomResizedCrop(list(images.shape[-2:]), scale=AREA, antialias=True)
+    change = v2.Compose([crop, v2.RandomHorizontalFlip(), jitter, v2.RandomGrayscale(GREY)])
+    return torch.stack([change(image) for image in images])  # a batch would share its draws
+
+
+def embedded(net: Projected, images: Tensor, data: ImageSet) -> tuple[Tensor, ...]:
     """Embeddings (B, OUTPUTS) of two views of uint8 images; one pass, so that they share a norm."""
-    views = [augmented(images.float() / peak, stream) for _ in range(2)]
-    return net(2 * torch.cat(views) - 1).chunk(2)
+    views = torch.cat([augmented(images) for _ in range(2)])
+    return net(data.normalized(views)).chunk(2)
 
 
 @torch.no_grad()
@@ -168,12 +180,12 @@ def readings(net: Projected, view: View, images: Tensor, data: ImageSet) -> tupl
     """
     own = view.module("infonce" if view.loss == VICREG else view.loss)
     partition = view.module("mine")
-    stream = generator(view.seed, "read views")
-    order = torch.randperm(len(images), generator=stream)
     seen = []
-    for index in order[: len(order) // view.batch * view.batch].split(view.batch):
-        pair = embedded(net, images[index], data.peak, stream)
-        seen.append([_last(own, pair).mi, _last(partition, pair).product_term])
+    with as_global_stream(view.seed, "read views"):
+        order = torch.randperm(len(images))
+        for index in order[: len(order) // view.batch * view.batch].split(view.batch):
+            pair = embedded(net, images[index], data)
+            seen.append([_last(own, pair).mi, _last(partition, pair).product_term])
     mi, log_partition = torch.tensor(seen).mean(0).tolist()
     return mi, log_partition
 

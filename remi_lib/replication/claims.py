@@ -134,14 +134,16 @@ class Ledger:
 
         Every claim that is due must be judged, unless the evidence is said not to be ``complete``:
         long runs are judged as far as they have come, the rest is "not run".  Several judges then
-        share the file, each with runs of its own: what it holds of other claims stays.
+        share the file, each with runs of its own: what it holds of other claims stays, and one that
+        has judged nothing writes nothing.
         """
         unjudged = [claim for claim in self.due() if claim not in self.entries]
         if unjudged and complete:
             raise ValueError(f"ledger {self.notebook}: unjudged claims {unjudged}")
         path = figures_dir(self.profile) / "claims" / f"{self.notebook}.json"
         earlier = {} if complete or not path.exists() else _in_force(read_json(path))
-        write_json(list((earlier | self.entries).values()), path)
+        if complete or self.entries:
+            write_json(list((earlier | self.entries).values()), path)
         return self.table().style.hide()
 
     def verdicts(self) -> str:

@@ -19,6 +19,7 @@ from remi_lib.experiments.z_loss import report
 from remi_lib.images import ImageSet
 from remi_lib.paths import figures_dir
 from remi_lib.replication import cells
+from remi_lib.streams import as_global_stream
 from remi_lib.tasks import images
 
 
@@ -82,8 +83,8 @@ def test_the_plan_is_every_loss_once_a_seed_and_needs_no_images(monkeypatch):
 def test_losses_of_a_seed_share_first_weights_batches_and_views(monkeypatch):
     seen = {}
 
-    def first(net, batch, peak, stream, _embedded=view_runs.embedded):
-        found = _embedded(net, batch, peak, stream)
+    def first(net, batch, data, _embedded=view_runs.embedded):
+        found = _embedded(net, batch, data)
         seen.setdefault(loss, []).append((batch, found[0].detach()))
         return found
 
@@ -99,6 +100,20 @@ def test_losses_of_a_seed_share_first_weights_batches_and_views(monkeypatch):
         )
     assert not torch.equal(seen["infonce 0"][0][1], seen["infonce 1"][0][1])
     assert not torch.equal(seen["infonce 0"][1][1], seen["vicreg 0"][1][1])  # after a step of each
+
+
+def test_a_view_is_its_streams_alone_and_each_images_own():
+    x = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(64, 3, 16, 16)
+    found = []
+    for number in (0, 0, 1):
+        with as_global_stream(0, "views", number):
+            found.append(view_runs.augmented(x))
+    assert (found[0].shape, found[0].dtype) == (x.shape, x.dtype)
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    assert len({image.numpy().tobytes() for image in found[0]}) > 60  # one image, many views
+    mirrored = (found[0][..., 0] > found[0][..., -1]).float().mean()
+    assert 0.3 < mirrored < 0.7
 
 
 def view_of(loss: str) -> view_runs.View:

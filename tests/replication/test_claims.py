@@ -184,6 +184,8 @@ def test_ledger_saves_only_when_everything_due_is_judged():
 def test_judges_of_one_notebook_keep_each_others_verdicts():
     """Only long runs are judged so, and only while the claim is what it was."""
     path = figures_dir("overnight") / "claims" / "12_z_loss.json"
+    Ledger("12_z_loss", "overnight", ["cifar10_10k"]).save(complete=False)
+    assert not path.exists()  # nothing was judged
 
     def saved(claim: str, value: float) -> dict[str, float]:
         ledger = Ledger("12_z_loss", "overnight", ["cifar10_10k"])
