@@ -139,7 +139,7 @@ class _Best:
     def history(self) -> pd.DataFrame:
         """A row per member and look."""
         members, folds = np.arange(self.team.members), self.team.rows.folds
-        kind = "network" if self.team.base is None else "normal + network"
+        kind = "network" if self.team.base is None else f"{self.team.base.form} + network"
         columns = {
             "critic": np.full(len(members), kind),
             "seed": members // folds,

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from remi_lib.estimate.columns import Column, encoded, standardized
+from remi_lib.estimate.elliptical import WIDE, Base, fit_bases, views_of
 from remi_lib.estimate.fit import Fitted, Training, fit
 from remi_lib.estimate.folds import Rows, split
-from remi_lib.estimate.gaussian import WIDE, Base, fit_bases, linear_views
 from remi_lib.estimate.neighbours import class_and_number, numeric_pair
 from remi_lib.estimate.options import Options, undisturbed
 from remi_lib.estimate.pairs import shifted_pairs
@@ -115,13 +115,14 @@ def _closed_forms(
     """The normal of all columns, and of those that matter if they are many: under the networks."""
     if not options.base:
         return [], ("network",)
-    views = linear_views(sample.x), linear_views(sample.y)
-    closed = [fit_bases(*views, rows, screen=False)]
-    if views[0].shape[1] + views[1].shape[1] <= WIDE:
-        return closed, ("normal + network", "normal")
-    closed.append(fit_bases(*views, rows, screen=True))
+    views = views_of(sample.x, sample.y)
+    closed = [fit_bases(views, rows, screen=False)]
+    form = closed[0][0].form
+    if sum(view.shape[1] for view in views.normal) <= WIDE:
+        return closed, (f"{form} + network", form)
+    closed.append(fit_bases(views, rows, screen=True))
     seen = "of screened columns"
-    return closed, (f"normal + network {seen}", "normal", f"normal {seen}")
+    return closed, (f"normal + network {seen}", form, f"normal {seen}")
 
 
 def _team(sample: Sample, rows: Rows, closed: list[tuple[Base, Base]], options: Options) -> Team:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from remi_lib.estimate.gaussian import Base
+from remi_lib.estimate.elliptical import Base
 from remi_lib.estimate.pairs import bound_of, partners_of, shifted_pairs
 from remi_lib.estimate.team import Team
 from remi_lib.losses import dv

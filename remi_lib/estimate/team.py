@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from remi_lib.estimate.elliptical import Base
 from remi_lib.estimate.folds import Rows
-from remi_lib.estimate.gaussian import Base
 from remi_lib.estimate.pairs import PairCritic, shifted_pairs
 from remi_lib.scores import Scores
 
