@@ -85,8 +85,8 @@ def estimate_mi(
             a group is in one fold.  If None, rows that look like copies of each other are.
         drop_missing: leave out rows with a missing or infinite value, in place of an error.
         bits: the unit is the bit, log 2 nats.
-        base: stack the networks with the closed form of a normal (and lay it under them).
-            False: networks alone.
+        base: stack the networks with a critic in closed form, of a normal or a Student t copula
+            (and lay it under them).  False: networks alone.
         seeds, folds: networks of a kind that are averaged per fold, and folds of the cross-fit.
         steps: optimiser steps at most.  Every 50 steps each critic is read on held-out pairs of
             its own; it is taken at its best, and training ends when the best have not risen by a

@@ -119,6 +119,17 @@ def test_outliers_do_not_rule_the_estimate():
     assert float(estimate_mi(*sample)) == pytest.approx(distribution.mi, abs=0.08)
 
 
+@pytest.mark.parametrize("bend", [np.asarray, np.arcsinh])
+def test_heavy_tails_of_several_columns(bend):
+    """A Student t, which a normal under the network sees a half of at n = 2000."""
+    distribution = student(3, 1)
+    x, y = (bend(side) for side in distribution.sample(2000, 3))
+    found = estimate_mi(x, y, folds=3, steps=200, label=None)
+    assert "Student t" in found.method
+    assert float(found) == pytest.approx(distribution.mi, abs=0.06)
+    assert found.lower < distribution.mi
+
+
 def test_units_do_not_matter(correlated):
     x, y = correlated
     moved = estimate_mi(1e6 * x + 1e3, y / 1e6, **QUICK)
