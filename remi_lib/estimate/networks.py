@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from remi_lib.estimate.columns import Column, encoded, standardized
+from remi_lib.estimate.columns import EDGE, Column, encoded, standardized
 from remi_lib.estimate.elliptical import WIDE, Base, fit_bases, views_of
 from remi_lib.estimate.fit import Fitted, Training, fit
 from remi_lib.estimate.folds import Rows, split
@@ -151,6 +151,8 @@ def _inputs(name: str, columns: list[Column], options: Options) -> tuple[NDArray
 
     Where several numbers stand side by side the log of the length of their normal scores comes
     last, from view -1: in heavy tails one length makes the other likely, whatever the directions.
+    Before it each score comes once more, times how much the squared length exceeds its mean: what
+    turns with the length (a spiral) is nearer to a sum of these than of the scores.
     """
     parts = [encoded(name, [column], options.margins) for column in columns]
     first = np.cumsum([0, *(1 if c.codes is None else c.values for c in columns)])
@@ -158,10 +160,14 @@ def _inputs(name: str, columns: list[Column], options: Options) -> tuple[NDArray
         np.full(part.shape[1], start) if c.codes is None else start + np.arange(part.shape[1])
         for part, c, start in zip(parts, columns, first, strict=False)
     ]
-    if options.base and sum(not c.discrete for c in columns) > 1:
-        length = np.linalg.norm(_scores([c for c in columns if not c.discrete]), axis=1)
-        parts.append(standardized(np.log(length.clip(1e-3)))[:, None])
-        origin.append(np.array([-1]))
+    numeric = [(c, start) for c, start in zip(columns, first, strict=False) if not c.discrete]
+    if options.base and len(numeric) > 1:
+        scores = _scores([c for c, _ in numeric])
+        square = (scores**2).mean(1)
+        bent = np.apply_along_axis(standardized, 0, scores * (square[:, None] - 1))
+        length = standardized(np.log(np.linalg.norm(scores, axis=1).clip(1e-3)))
+        parts += [bent.clip(-EDGE, EDGE), length[:, None]]
+        origin += [np.array([start for _, start in numeric]), np.array([-1])]
     return np.concatenate(parts, axis=1), np.concatenate(origin)
 
 

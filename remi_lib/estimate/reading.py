@@ -120,8 +120,9 @@ def _stacked(tables: Tensor, per_row: bool) -> Tensor:
     """Weights >= 0 (F, critics) with which the sum of the critics reads the watched pairs best.
 
     The bound is concave in them.  A slight pull to equal weights keeps them finite where every
-    larger one reads more, as it does if one side determines the other.  One critic alone keeps
-    its weight of 1.
+    larger one reads more, as it does if one side determines the other.  They are scaled to a sum
+    of 1 if it is more: that a steeper sum reads more of a few pairs is chance more often than not,
+    because e^T has a heavy tail.  One critic alone keeps its weight of 1.
     """
     folds, critics = tables.shape[:2]
     if critics == 1:
@@ -144,6 +145,7 @@ def _stacked(tables: Tensor, per_row: bool) -> Tensor:
     with torch.enable_grad():
         search.step(loss)
     found = root.detach().square().float()
+    found = found / found.sum(1, keepdim=True).clamp(min=1)
     return found if found.isfinite().all() else torch.full_like(found, 1 / critics)
 
 

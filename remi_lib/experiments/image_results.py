@@ -128,6 +128,12 @@ def best_weight(runs: pd.DataFrame, merit: pd.Series) -> pd.Series:
     return means.groupby(CELL, sort=False).idxmax().map(lambda cell: cell[-1])
 
 
+def at_weights(runs: pd.DataFrame, weights: pd.Series) -> pd.DataFrame:
+    """The original runs, and of each regularised cell those at its lambda in ``weights``."""
+    at = weights.reindex(pd.MultiIndex.from_frame(runs[CELL])).to_numpy()
+    return runs[(runs["weight"] == at) | pd.isna(at)]
+
+
 def fate(run: pd.Series) -> str:
     """How a run ended if it did not train: "diverged at step 0", "frozen", ""."""
     if np.isfinite(run["diverged_step"]):

@@ -14,7 +14,14 @@ import pandas as pd
 
 from remi_lib.checks import one_of
 from remi_lib.experiments.benchmark import table2
-from remi_lib.experiments.image_results import CELL, best_weight, fate, mi_error, per_run
+from remi_lib.experiments.image_results import (
+    CELL,
+    at_weights,
+    best_weight,
+    fate,
+    mi_error,
+    per_run,
+)
 from remi_lib.experiments.image_runs import Results, Run, load
 from remi_lib.losses import split_name
 
@@ -35,12 +42,6 @@ def choices(runs: pd.DataFrame, protocol: str, fixed: float) -> pd.Series:
         return twins.groupby(CELL, sort=False)["weight"].agg(lambda _: fixed)
     merit = -mi_error(twins) if protocol == "best MI" else twins["test_mi"].fillna(-float("inf"))
     return best_weight(twins, merit)
-
-
-def chosen(runs: pd.DataFrame, weights: pd.Series) -> pd.DataFrame:
-    """The original runs, and of each regularised cell those at its lambda in ``weights``."""
-    at = weights.reindex(pd.MultiIndex.from_frame(runs[CELL])).to_numpy()
-    return runs[(runs["weight"] == at) | pd.isna(at)]
 
 
 def choose(runs: Sequence[Run], results: Results, protocol: str, fixed: float) -> list[Run]:
@@ -86,7 +87,7 @@ def by_protocol(results: Results, fixed: float) -> pd.DataFrame:
     tables = []
     for protocol in PROTOCOLS:
         weights = choices(runs, protocol, fixed)
-        table = table2(chosen(runs, weights))
+        table = table2(at_weights(runs, weights))
         taken = weights.reindex(pd.MultiIndex.from_frame(table[CELL])).to_numpy()
         tables.append(table.assign(protocol=protocol, weight=taken))
     return pd.concat(tables, ignore_index=True)

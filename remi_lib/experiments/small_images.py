@@ -15,10 +15,10 @@ from typing import Any
 import pandas as pd
 
 from remi_lib.experiments import image_runs
-from remi_lib.experiments.image_results import per_run, runs_of
+from remi_lib.experiments.image_results import at_weights, per_run, runs_of
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.lambda_sweep import TWINS, lambda_runs, two_by_two
-from remi_lib.experiments.protocols import PROTOCOLS, choices, chosen
+from remi_lib.experiments.protocols import PROTOCOLS, choices
 from remi_lib.experiments.published import AHEAD, FAILING, RESCUED, TRAINING
 from remi_lib.experiments.verdicts import benchmark, lambda_sweep
 from remi_lib.experiments.verdicts.common import (
@@ -184,7 +184,7 @@ def by_protocol(rows: pd.DataFrame) -> pd.DataFrame:
         if own["seed"].nunique() < 2:
             continue
         for protocol in PROTOCOLS:
-            runs = chosen(own, choices(own, protocol, WEIGHT))
+            runs = at_weights(own, choices(own, protocol, WEIGHT))
             families = trained(runs, [name for name in losses if not split_name(name)[1]])
             closer = measure("mean", -gains(runs, families, "error").mean(axis=1))
             better, _ = accuracy_gains(runs, families, test_images(DATASET))

@@ -142,6 +142,20 @@ def test_coverage_is_of_tasks_and_of_all():
     assert table["error"].tolist() == pytest.approx([-0.1, 0.1, 0])
 
 
+def test_few_samples_are_compared_on_the_same_ones():
+    names = [case.name for case in (COMPARED[0], COMPARED[13], COMPARED[20])]
+    ours = pd.DataFrame({"distribution": names * 2, "seed": [0, 1, 2, 3, 4, 5], "mi": 1.0})
+    ours = ours.assign(dim_x=[1, 25, 3] * 2, dim_y=1, method="estimate_mi", value=1.1)
+    others = ours[["distribution", "seed", "mi"]].assign(samples=500, near=0.5, far=[3.0] * 6)
+    table = calibration.few_samples(ours, others[others["seed"] != 3])
+    assert table["distribution"].tolist() == [names[0], names[2]]  # 25 columns are too many
+    assert table["samples"].tolist() == [1, 2]
+    assert set(table["rival"]) == {"near"}
+    assert table["difference"].tolist() == pytest.approx([-0.4, -0.4])
+    errors = calibration.rivals(others).set_index("distribution")
+    assert errors["near"].tolist() == pytest.approx([0.5] * 3)
+
+
 def test_no_two_cases_share_a_sample_and_cases_take_turns():
     for study in STUDIES.values():
         blocks = study.blocks()
@@ -161,7 +175,8 @@ def test_no_two_cases_share_a_sample_and_cases_take_turns():
 def quick(monkeypatch, tmp_path) -> None:
     """Few cases of few samples, and a page of its own."""
     for name, study in STUDIES.items():
-        cases = study.cases[:1] if name != "coverage" else (study.cases[0], study.cases[10])
+        both = name in ("coverage", "rivals")  # of the same samples
+        cases = (study.cases[0], study.cases[10]) if both else study.cases[:1]
         few = Study(cases, 60, (4, 1), 2, study.row, study.module, study.table)
         monkeypatch.setitem(STUDIES, name, few)
     monkeypatch.setattr("remi_lib.replication.scoreboard.project_root", lambda: tmp_path)
@@ -177,16 +192,17 @@ def test_a_run_is_stored_by_block_stops_in_time_and_goes_on(quick, tmp_path, cap
     calibration.main([])
     assert capsys.readouterr().out.count("from the cache") == 1
     runs = {name: pd.read_csv(folder / f"{name}_runs.csv") for name in STUDIES}
-    assert [len(rows) for rows in runs.values()] == [4, 4, 5]
+    assert [len(rows) for rows in runs.values()] == [4, 4, 5, 5]
     x, y = NULLS[0].sample(60, 1)
     assert runs["size"]["p_value"][1] == dependence.estimate_mi(x, y, 1, label=None).p_value
     page = (tmp_path / "README.md").read_text()
     assert f"| {NULLS[0].name} | 4 | " in page
+    assert "On the same samples of the 2 distributions with at most 5 columns a side" in page
     assert "2 distributions, 4 samples of each with one column against one, 1 of each that" in page
 
 
 def test_the_committed_tables_are_those_of_the_committed_runs():
-    tables = {}
+    tables, drawn_of = {}, {}
     for name, study in STUDIES.items():
         runs, table = (pd.read_csv(FOLDER / f"{stem}.csv") for stem in (f"{name}_runs", name))
         again = study.table(runs)
@@ -197,6 +213,7 @@ def test_the_committed_tables_are_those_of_the_committed_runs():
         planned = {(i, seed) for i, block in study.blocks() for seed in block}
         drawn = list(zip(runs["distribution"].map(names), runs["seed"], strict=True))
         assert sorted(drawn) == sorted(planned)
-        tables[name] = table
+        tables[name], drawn_of[name] = table, runs
+    stand = calibration.few_samples(drawn_of["coverage"], drawn_of["rivals"])
     page = (ROOT / "docs" / "estimators.md").read_text(encoding="utf-8")
-    assert "\n\n".join(calibration.said(**tables)) in page
+    assert calibration.page(tables, stand) in page

@@ -52,27 +52,30 @@ def test_standing_is_paired_and_says_where_we_lose(monkeypatch):
     assert table.loc["lost", "rival"] == "b"
     assert table.loc["won", "difference"] == pytest.approx(-0.19)
     text = comparison.markdown(comparison.summarize(runs), comparison.standing(runs))
-    assert "ahead on 1 distributions, level on 1 and behind on 1" in text
+    assert "ahead of the best of the others on 1 distributions, level on 1 and behind on 1" in text
+    assert "run so far: estimate_mi 3, a 3, b 3." in text
     assert "more than 0.02 on lost (b, by 0.21)." in text
-    assert "is 0.132 over 3 of 46 distributions, and larger than 0.06 on 2" in text
+    assert "is 0.132 over 3 distributions, and larger than 0.06 on 2" in text
     assert "Its lower bound holds in 100%" in text
     assert "in 67% of the runs, with a mean width of 0.30, and never on: lost." in text
     assert "| won | 1.000 | +0.020 ± 0.025 | +0.210 ± 0.025 | – | ahead |" in text
 
 
-def test_one_sample_has_no_interval_and_no_verdict(monkeypatch):
-    monkeypatch.setitem(comparison.COMPARISON, "seeds", 1)
+def test_one_sample_has_no_interval_and_no_verdict():
     runs = made_up({"estimate_mi": [0.1], "a": [0.3]})
     table = comparison.standing(runs)
     assert table["verdict"].item() == "–"
     text = comparison.markdown(comparison.summarize(runs), table)
-    assert "one sample each of 2000" in text
+    assert "run so far: estimate_mi 1, a 1." in text
+    assert "on 1 that one has a single sample" in text
     assert "| d | 1.000 | +0.100 | +0.300 | – |" in text
 
 
-def test_a_method_without_a_number_is_a_dash_and_never_the_rival():
+def test_a_method_without_a_number_is_a_dash():
     runs = made_up({"estimate_mi": [0.1, 0.2], "a": [np.nan, 0.0], "b": [0.5, 0.4]})
-    assert comparison.standing(runs)["rival"].item() == "b"
+    stand = comparison.standing(runs)
+    assert stand["rival"].item() == "a"  # by the one sample of it that has a number
+    assert (stand["samples"].item(), stand["verdict"].item()) == (1, "–")
     summary = comparison.summarize(runs).set_index("method")
     assert np.isnan(summary.loc["a", "error"])
     assert summary.loc["b", "covered"] == 0
@@ -207,17 +210,25 @@ def test_compare_publishes_runs_tables_figure_and_readme(quick, tmp_path, capsys
     folder = figures_dir("cpu") / "estimators"
     runs = pd.read_csv(folder / "comparison_runs.csv")
     assert len(runs) == 2 * 2 * comparison.COMPARISON["seeds"]
-    assert set(runs["samples"]) == {2000}
+    assert set(runs["samples"]) == {5000}
     standing = pd.read_csv(folder / "standing.csv")
     assert standing["verdict"].tolist() == ["ahead", "ahead"]
     assert standing["difference"].tolist() == pytest.approx([-0.2, -0.2], abs=1e-5)
     readme = (tmp_path / "README.md").read_text()
-    assert "ahead on 2 distributions, level on 0 and behind on 0" in readme
+    assert "others on 2 distributions, level on 0 and behind on 0" in readme
     assert "| +0.100 ± 0.000 | +0.300 ± 0.000 | ahead |" in readme
     assert (folder / "comparison.png").stat().st_size > 10_000
     again = comparison.compare()
     assert capsys.readouterr().out.count("from the cache") == 8
     assert again["verdict"].tolist() == ["ahead", "ahead"]
+
+
+def test_compare_stops_between_samples(quick):
+    """Out of time after the first sample, every method has that one of every distribution."""
+    comparison.compare(minutes=0)
+    runs = pd.read_csv(figures_dir("cpu") / "estimators" / "comparison_runs.csv")
+    assert set(runs["seed"]) == {0}
+    assert len(runs.groupby(["method", "distribution"])) == len(runs) == 4
 
 
 def test_choose_ranks_every_candidate(quick, monkeypatch):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from remi_lib.experiments.image_results import at_weights, best_weight
 from remi_lib.images import load_images
 from remi_lib.losses import split_name
 from remi_lib.replication.claims import Ledger
@@ -44,10 +45,7 @@ def at_best_weight(runs: pd.DataFrame, weights: Sequence[float] = PAPER_WEIGHTS)
     lost = set(runs["loss"][regularised]) - set(candidates["loss"])
     if lost:
         raise ValueError(f"weights: {sorted(lost)} were run at none of {tuple(weights)}")
-    error = candidates.groupby(["benchmark", "loss", "weight"])["error"].mean()
-    best = error.groupby(["benchmark", "loss"]).idxmin().tolist()
-    keys = pd.MultiIndex.from_frame(candidates[["benchmark", "loss", "weight"]])
-    return pd.concat([runs[~regularised], candidates[keys.isin(best)]])
+    return at_weights(runs, best_weight(candidates, -candidates["error"]))
 
 
 def trained(runs: pd.DataFrame, families: Sequence[str]) -> list[str]:
