@@ -41,8 +41,8 @@ CHOICE = {"n": 1000, "seeds": 2}
 # Networks alone: what is compared are losses, and the normal beside them would hide them.
 SMALL = {"base": False, "folds": 3, "steps": 400}
 COMPARISON = {"n": 5000, "seeds": 10}
-# Of methods that take long: their first samples come with the others' third and fourth.
-LATER = {"bmi MINE": 2, "bmi InfoNCE": 3}
+# Of methods that take the longest: their first samples come with the others' sixth.
+LATER = {"bmi MINE": 5, "bmi InfoNCE": 5}
 CLOSE = 0.02  # nats; one sample hardly shows so small a difference
 FOLDER = "estimators"
 
@@ -268,11 +268,13 @@ def _said(summary: pd.DataFrame, standings: pd.DataFrame) -> Iterator[str]:
     )
     close = int((standings["ours"] <= standings["theirs"] + CLOSE).sum())
     absent = sorted(set(summary["method"]) - set(samples.index))
+    waiting = [name for name in trials.METHODS if name not in set(summary["method"])]
     each = ", ".join(f"{name} {count}" for name, count in samples.items())
     yield (
         f"Estimate minus true MI in nats, the mean over samples of {COMPARISON['n']} with its 95% "
         f"interval where they are several. {planned} samples of every distribution are planned; "
         f"run so far: {each}."
+        + (f" Not run yet: {', '.join(waiting)}." if waiting else "")
         + (f" Not installed, and so not in the table: {', '.join(absent)}." if absent else "")
     )
     yield (
