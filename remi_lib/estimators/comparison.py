@@ -263,8 +263,8 @@ def _said(summary: pd.DataFrame, standings: pd.DataFrame) -> Iterator[str]:
     resolved = (
         f" Beyond the interval of the paired difference it is ahead of the best of the others on "
         f"{counts.get('ahead', 0)} distributions, level on {counts.get('level', 0)} and behind on "
-        f"{counts.get('behind', 0)}; on {counts.get('–', 0)} that one has a single sample, which "
-        "tells nothing."
+        f"{counts.get('behind', 0)}."
+        + (f" On {counts['–']} that one has a single sample." if "–" in counts else "")
     )
     close = int((standings["ours"] <= standings["theirs"] + CLOSE).sum())
     absent = sorted(set(summary["method"]) - set(samples.index))

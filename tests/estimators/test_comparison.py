@@ -67,7 +67,7 @@ def test_one_sample_has_no_interval_and_no_verdict():
     assert table["verdict"].item() == "–"
     text = comparison.markdown(comparison.summarize(runs), table)
     assert "run so far: estimate_mi 1, a 1." in text
-    assert "on 1 that one has a single sample" in text
+    assert "On 1 that one has a single sample." in text
     assert "| d | 1.000 | +0.100 | +0.300 | – |" in text
 
 
