@@ -76,9 +76,10 @@ class Base:
 
     @property
     def form(self) -> str:
-        """Which copula the folds chose, in words."""
-        chosen = ["Student t" if tail else "normal" for tail in self.tail.tolist()]
-        return " or ".join(sorted(set(chosen), key=str.lower))
+        """Which copula the folds chose; "elliptical" where not all chose the same."""
+        if self.tail.all():
+            return "Student t"
+        return "elliptical" if self.tail.any() else "normal"
 
     def pairs(self, fit: Tensor, index: Tensor, shifts: Tensor) -> Tensor:
         """Scores (M, m, S) of the samples ``index`` (M, m) with their neighbours at each shift."""
