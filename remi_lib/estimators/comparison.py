@@ -210,14 +210,16 @@ def standing(runs: pd.DataFrame) -> pd.DataFrame:
     """Per distribution, estimate_mi against the best of the others, paired by sample.
 
     The best has the smallest mean |error| on the samples that it shares with estimate_mi, which
-    favours the others.  ``verdict``: "ahead" or "behind" if the difference's interval excludes 0,
-    else "level"; none from one sample.
+    favours the others; a distribution of which none has a number is left out.  ``verdict``:
+    "ahead" or "behind" if the difference's interval excludes 0, else "level"; none from one sample.
     """
     rows = []
     for distribution, group in runs.groupby("distribution", sort=False):
         error = group.assign(error=(group["value"] - group["mi"]).abs())
         wide = error.pivot_table(index="seed", columns="method", values="error")
-        others = wide.drop(columns="estimate_mi")
+        others = wide.drop(columns="estimate_mi").dropna(axis=1, how="all")
+        if others.empty:
+            continue
         rival = str(others.mean().idxmin())
         shared = wide.loc[others[rival].notna()]
         apart = _mean((shared["estimate_mi"] - shared[rival]).to_numpy())

@@ -82,6 +82,12 @@ def test_a_method_without_a_number_is_a_dash():
     assert comparison.picture(comparison.summarize(runs)).axes
 
 
+def test_a_distribution_that_no_other_reads_has_no_standing():
+    read = made_up({"estimate_mi": [0.1, 0.2], "a": [0.3, 0.4]}, "read")
+    alone = made_up({"estimate_mi": [0.1, 0.2], "a": [np.nan] * 2}, "alone")
+    assert comparison.standing(pd.concat([read, alone]))["distribution"].tolist() == ["read"]
+
+
 def test_rank_counts_failures_and_pairs_by_distribution():
     def runs(name: str, errors: list[float]) -> pd.DataFrame:
         parts = [made_up({"estimate_mi": [e, e]}, f"d{i}") for i, e in enumerate(errors)]
