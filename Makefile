@@ -165,9 +165,9 @@ build/bmi/.installed: requirements-bmi.txt
 	$(BMI) -m pip install -q --disable-pip-version-check $(PIP_OPTIONS) --no-deps -r requirements-bmi.txt
 	@touch $@
 
-compare: $(STAMP) build/bmi/.installed ## estimate_mi against public estimators, one run, half an hour
+compare: $(STAMP) build/bmi/.installed ## estimate_mi against public estimators, hours; MINUTES=60 ends earlier
 	$(PIP) $(PIP_OPTIONS) --no-deps -r requirements-compare.txt
-	REMI_BMI_PYTHON=$(CURDIR)/$(BMI) $(PY) -m remi_lib.estimators.comparison compare
+	REMI_BMI_PYTHON=$(CURDIR)/$(BMI) $(PY) -m remi_lib.estimators.comparison compare $(if $(MINUTES),--minutes $(MINUTES))
 
 calibration: $(STAMP) ## the p-value's size and power, the bound's and interval's coverage, half an hour
 	$(PY) -m remi_lib.estimators.calibration

@@ -151,23 +151,18 @@ def fit_bases(views: Views, rows: Rows, screen: bool) -> tuple[Base, Base]:
     """
     first, second = [], []
     for train, watch in zip(rows.train.cpu().numpy(), rows.watch.cpu().numpy(), strict=True):
-        use = _screened(*views.normal, train, screen)
-        tried = {(0.0, amount): _normal(views.normal, use, train, amount) for amount in SHRUNK}
         nu = 0.0 if screen else _freedom(views.tailed, train)
-        if nu:
-            tried[nu, 0.0] = _student(views.tailed[nu], train, nu)
-        best = max(tried, key=lambda one: _dv(tried[one], watch))
+        kinds = [(0.0, amount) for amount in SHRUNK] + [(nu, SHRUNK[0])] * bool(nu)
+        use = _screened(*views.normal, train, screen)
+        tried = [_fit(views, use, train, *kind) for kind in kinds]
+        best = int(np.argmax([_dv(one, watch) for one in tried]))
         # No closed form describes a rare label.  What does worse than a constant on its own samples
         # is none, whatever the few watched ones say.
         kept = float(_dv(tried[best], train[:JUDGED]) >= 0)
         first.append((tried[best].times(kept), *use))
         both = np.concatenate([train, watch])
         use = _screened(*views.normal, both, screen)
-        nu, amount = best
-        last = (
-            _student(views.tailed[nu], both, nu) if nu else _normal(views.normal, use, both, amount)
-        )
-        second.append((last.times(kept), *use))
+        second.append((_fit(views, use, both, *kinds[best]).times(kept), *use))
     return _joined(first, rows.train.device), _joined(second, rows.train.device)
 
 
@@ -185,52 +180,55 @@ def _joined(fits: Sequence[tuple[Fit, NDArray, NDArray]], device: torch.device) 
     return Base(*(torch.as_tensor(part.astype(np.float32), device=device) for part in parts))
 
 
-def _normal(
-    views: tuple[NDArray, NDArray], use: tuple[NDArray, NDArray], own: NDArray, shrunk: float
-) -> Fit:
-    """Canonical correlations rho of the shrunk covariance; T is a sum over canonical pairs of
-    -log(1 - rho^2) / 2 - (rho^2 (u^2 + v^2) - 2 rho u v) / (2 (1 - rho^2))."""
-    x, y = (view[:, one] for view, one in zip(views, use, strict=True))
-    s = np.cov(np.concatenate([x[own], y[own]], 1).T)
-    s = (1 - shrunk) * s + shrunk * np.eye(len(s))
-    u, v, rho, _ = _canonical(x - x[own].mean(0), y - y[own].mean(0), s)
-    share = rho**2 / (2 * (1 - rho**2))
-    constant = -0.5 * np.log1p(-(rho**2)).sum()
-    none = np.zeros(len(x))
-    a, b = constant - u**2 @ share, -(v**2) @ share
-    return Fit(a, b, none, none, u, v * (rho / (1 - rho**2)), 0.0)
+def _fit(views: Views, use: tuple[NDArray, NDArray], own: NDArray, nu: float, shrunk: float) -> Fit:
+    """The normal of the columns ``use``, or the Student t of all, fitted to the samples ``own``.
 
-
-def _canonical(
-    x: NDArray, y: NDArray, s: NDArray
-) -> tuple[NDArray, NDArray, NDArray, tuple[NDArray, NDArray]]:
-    """Canonical variables u, v (n, r) of the dispersion s, their correlations (r,), and the
-    squared length of each whitened sample of x and of y."""
+    With canonical variables u, v and their correlations rho the squared length of a pair is that
+    of x, that of y and a sum over canonical pairs of (rho^2 (u^2 + v^2) - 2 rho u v) / (1 - rho^2).
+    T of a normal is minus half of the sum, T of a Student t a difference of log-densities; less
+    sum log(1 - rho^2) / 2 both.
+    """
+    x, y = views.tailed[nu] if nu else (v[:, one] for v, one in zip(views.normal, use, strict=True))
+    z = np.concatenate([x, y], 1)[own]
+    if nu:
+        s = _dispersion(z, nu)
+    else:
+        s = _shrunk(np.cov(z.T), shrunk)
+        x, y = x - x[own].mean(0), y - y[own].mean(0)
     d = x.shape[1]
     roots = [np.linalg.inv(np.linalg.cholesky(part)).T for part in (s[:d, :d], s[d:, d:])]
     left, rho, right = np.linalg.svd(roots[0].T @ s[:d, d:] @ roots[1], full_matrices=False)
+    rho = rho.clip(0, LARGEST)
     white = x @ roots[0], y @ roots[1]
-    lengths = (white[0] ** 2).sum(1), (white[1] ** 2).sum(1)
-    return white[0] @ left, white[1] @ right.T, rho.clip(0, LARGEST), lengths
-
-
-def _student(views: tuple[NDArray, NDArray], own: NDArray, nu: float) -> Fit:
-    """The same of a Student t: the log-density of a block of d columns, whose squared length is q,
-    is -(nu + d) / 2 log(1 + q / nu) and a constant; that of the pair, less those of x and of y."""
-    x, y = views
-    u, v, rho, (of_x, of_y) = _canonical(x, y, _dispersion(np.concatenate([x, y], 1)[own], nu))
-    share = rho**2 / (1 - rho**2)
-    half = [(nu + d) / 2 for d in (0, x.shape[1], y.shape[1], x.shape[1] + y.shape[1])]
-    constant = gammaln(half) @ np.array([1, -1, -1, 1]) - 0.5 * np.log1p(-(rho**2)).sum()
+    u, v = white[0] @ left, white[1] @ right.T
+    share, cross = rho**2 / (1 - rho**2), -2 * rho / (1 - rho**2)
+    more = u**2 @ share, v**2 @ share
+    constant = -0.5 * np.log1p(-(rho**2)).sum()
+    if not nu:
+        none = np.zeros(len(x))
+        return Fit(constant - more[0] / 2, -more[1] / 2, none, none, u, v * (-cross / 2), 0.0)
+    of_x, of_y = ((side**2).sum(1) for side in white)
+    both = d + y.shape[1]
     return Fit(
-        constant + half[1] * np.log1p(of_x / nu),
-        half[2] * np.log1p(of_y / nu),
-        (of_x + u**2 @ share) / nu,
-        (of_y + v**2 @ share) / nu,
+        constant + _log_density(np.zeros(1), nu, both) - _log_density(of_x, nu, d),
+        -_log_density(of_y, nu, y.shape[1]),
+        (of_x + more[0]) / nu,
+        (of_y + more[1]) / nu,
         u,
-        v * (-2 * rho / (1 - rho**2) / nu),
-        half[3],
+        v * (cross / nu),
+        (nu + both) / 2,
     )
+
+
+def _log_density(q: NDArray, nu: float, d: int) -> NDArray:
+    """Of a Student t in d columns at the squared length q, but for log |S| / 2 and for what is
+    proportional to d, which the density of the pair has as those of its sides have."""
+    return gammaln((nu + d) / 2) - gammaln(nu / 2) - (nu + d) / 2 * np.log1p(q / nu)
+
+
+def _shrunk(s: NDArray, amount: float) -> NDArray:
+    """Towards the identity."""
+    return (1 - amount) * s + amount * np.eye(len(s))
 
 
 def _dispersion(z: NDArray, nu: float) -> NDArray:
@@ -242,7 +240,7 @@ def _dispersion(z: NDArray, nu: float) -> NDArray:
     for _ in range(ROUNDS):
         weights = (nu + d) / (nu + _lengths(z, s))
         before = s
-        s = (1 - SHRUNK[0]) * ((z.T * weights) @ z / n) + SHRUNK[0] * np.eye(d)
+        s = _shrunk((z.T * weights) @ z / n, SHRUNK[0])
         if np.abs(s - before).max() < STILL:
             break
     return s
@@ -257,12 +255,9 @@ def _freedom(tailed: dict[float, tuple[NDArray, NDArray]], own: NDArray) -> floa
 
     def likelihood(nu: float) -> float:
         z = np.concatenate(tailed[nu], 1)[own[:JUDGED]]
-        d = z.shape[1]
-        s = _dispersion(z, nu)
-        constant = gammaln((nu + d) / 2) + (d - 1) * gammaln(nu / 2) - d * gammaln((nu + 1) / 2)
-        joint = (nu + d) / 2 * np.log1p(_lengths(z, s) / nu)
-        margins = (nu + 1) / 2 * np.log1p(z**2 / nu).sum(1)
-        return float(constant - np.linalg.slogdet(s)[1] / 2 + (margins - joint).mean())
+        s, d = _dispersion(z, nu), z.shape[1]
+        copula = _log_density(_lengths(z, s), nu, d) - _log_density(z**2, nu, 1).sum(1)
+        return float(copula.mean() - np.linalg.slogdet(s)[1] / 2)
 
     return max(tailed, key=likelihood, default=0.0)
 

@@ -133,3 +133,12 @@ def attained(rows: pd.DataFrame) -> str:
         f"SLB, MI of training pairs over H(Y) at the end: {', '.join(ends)}; "
         f"{(share > MOST).sum()} of {len(share)} pass {MOST:.0%}"
     )
+
+
+def means(rows: pd.DataFrame) -> pd.DataFrame:
+    """Over seeds, as printed: MI of training and of held-out pairs (nats), and accuracy."""
+    columns = {"mi": "MI", "test_mi": "held-out MI", "accuracy": "accuracy"}
+    names = [table3.name(*one) for one in zip(rows["loss"], rows["benchmark"], strict=True)]
+    named = rows.assign(loss=names, benchmark=rows["benchmark"].str.upper())
+    found = named.groupby(["benchmark", "loss"])[list(columns)].mean().rename(columns=columns)
+    return found.round(3).astype(object).fillna("diverged")
