@@ -16,7 +16,6 @@ from remi_lib.losses import dv
 from remi_lib.scores import Scores
 
 PAIRS = 2**17  # of a fold that are read at most
-PARTNERS = 64  # of a watched sample, for the weights of the stack: they are found in many steps
 PULL = 1e-3  # nats, per squared weight
 PERMUTATIONS = 499  # of a fold's pairing, where all of its pairs were read
 SHIFTS = 99  # of a fold, from where on they are as good as permutations
@@ -61,7 +60,7 @@ def read(
     """
     size = team.rows.test.shape[1]
     shifts = _shifts(size)
-    of_watch = _shifts(team.rows.watch.shape[1])[: PARTNERS + 1]
+    of_watch = _shifts(team.rows.watch.shape[1])
     watched = _parts(team, alive, [c[0] for c in closed], team.rows.watch, of_watch, per_row)
     tested = _parts(team, alive, [c[1] for c in closed], team.rows.test, shifts, per_row)
     weights = _stacked(watched.mean(0), per_row)

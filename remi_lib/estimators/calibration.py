@@ -147,10 +147,12 @@ def coverage(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+OTHERS = [m for m in trials.METHODS if m != "estimate_mi" and m not in LATER]
+
+
 def beside(case: Distribution, n: int, seed: int) -> dict[str, Any]:
     """What the others that take seconds say of a sample (nats), a column each."""
-    others = [m for m in trials.METHODS if m != "estimate_mi" and m not in LATER]
-    said = {method: trials.trial(case, method, n, seed)["value"] for method in others}
+    said = {method: trials.trial(case, method, n, seed)["value"] for method in OTHERS}
     return {"distribution": case.name, "samples": n, "seed": seed, "mi": case.mi, **said}
 
 
@@ -202,6 +204,7 @@ def run(name: str, minutes: float = math.inf) -> pd.DataFrame:
 
 def _block(name: str, study: Study, case: Distribution, seeds: range) -> pd.DataFrame:
     config = {"study": name, "case": case.name, "n": study.n, "seeds": [*seeds]}
+    config |= {"others": OTHERS} if study.row is beside else {}
     rows = partial(study.row, case, study.n)
     label = f"{name} {case.name} {seeds.start}".replace("/", " ")
     compute = lambda: {"runs": pd.DataFrame([rows(seed) for seed in seeds])}  # noqa: E731
@@ -236,9 +239,9 @@ def said_beside(stand: pd.DataFrame) -> Iterator[str]:
         f"**Beside nearest neighbours, n = {STUDIES['rivals'].n}.** On the same samples of the "
         f"{len(stand)} distributions with at most {FEW} columns a side `estimate_mi` is {by}, by "
         "the 95% interval of the paired difference of absolute errors. The other is whichever of "
-        "scikit-learn's and infomeasure's estimators errs less there. Mean absolute error: "
-        f"{stand['ours'].mean():.3f} nats, of the other {stand['theirs'].mean():.3f}. Where it is "
-        "not level:"
+        "scikit-learn's, ennemi's and infomeasure's estimators errs less there. Mean absolute "
+        f"error: {stand['ours'].mean():.3f} nats, of the other {stand['theirs'].mean():.3f}. Where "
+        "it is not level:"
     )
     cells = {"distribution": "{distribution}", "MI": "{mi:.3f}", "samples": "{samples}"}
     cells |= {"estimate_mi": "{ours:.3f}", "the other": "{theirs:.3f}", "which": "{rival}"}

@@ -58,6 +58,18 @@ def sklearn_knn(x: NDArray, y: NDArray, seed: int) -> Found:
     return Found(Estimate(float(value[0]), NAN, NAN))
 
 
+def ennemi_knn(x: NDArray, y: NDArray, seed: int) -> Found:
+    """ennemi's kNN estimator (Kraskov et al. 2004; Ross 2014 for a discrete x)."""
+    try:
+        from ennemi import estimate_mi as ennemi_mi
+    except ImportError as error:
+        raise NotApplicable(f"not installed ({error.name})") from error
+    if max(x.reshape(len(x), -1).shape[1], y.shape[1]) > 1:
+        raise NotApplicable("takes one column of x and of y")
+    value = ennemi_mi(y.ravel(), x.ravel(), discrete_x=x.ndim == 1, max_threads=1)
+    return Found(Estimate(float(value[0, 0]), NAN, NAN))
+
+
 def infomeasure_ksg(x: NDArray, y: NDArray, seed: int) -> Found:
     """infomeasure's KSG estimator; a class enters as its number, there is no mixed estimator."""
     try:
@@ -83,6 +95,7 @@ def bmi_infonce(x: NDArray, y: NDArray, seed: int) -> Found:
 METHODS: dict[str, Callable[..., Found]] = {
     "estimate_mi": ours,
     "scikit-learn kNN": sklearn_knn,
+    "ennemi kNN": ennemi_knn,
     "infomeasure KSG": infomeasure_ksg,
     "bmi MINE": bmi_mine,
     "bmi InfoNCE": bmi_infonce,
@@ -171,6 +184,7 @@ def trial(
 PACKAGES = {
     "estimate_mi": ("torch",),
     "scikit-learn kNN": ("scikit-learn",),
+    "ennemi kNN": ("ennemi",),
     "infomeasure KSG": ("infomeasure",),
 }
 

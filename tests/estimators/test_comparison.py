@@ -140,6 +140,16 @@ def test_infomeasure_row():
     assert row["value"] == pytest.approx(row["mi"], abs=0.2)
 
 
+def test_ennemi_row():
+    pytest.importorskip("ennemi")
+    row = trials.trial(bivariate(0.8), "ennemi kNN", 2000, 0)
+    assert row["value"] == pytest.approx(row["mi"], abs=0.1)
+    row = trials.trial(overlapping_intervals(3), "ennemi kNN", 2000, 0)
+    assert row["value"] == pytest.approx(row["mi"], abs=0.1)
+    row = trials.trial(sparse(2, 0.5), "ennemi kNN", 100, 0)
+    assert row["note"] == "takes one column of x and of y"
+
+
 def test_absent_packages_are_said_to_be_absent(monkeypatch):
     monkeypatch.delenv("REMI_BMI_PYTHON", raising=False)
     trials._bmi_process.cache_clear()
