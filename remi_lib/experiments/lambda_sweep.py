@@ -140,9 +140,13 @@ def trade_off(table: pd.DataFrame, truth: Mapping[str, float]) -> Figure:
             ax.hlines(line["accuracy"], line["mi_low"], line["mi_high"], **bars)
             ax.vlines(line["mi"], line["accuracy_low"], line["accuracy_high"], **bars)
             area = line["weight"].map(sizes)
-            ax.scatter(line["mi"], line["accuracy"], area, color=hue, label=title(str(loss)))
-        reference_x(ax, truth[name])
-        ax.text(truth[name], ax.get_ylim()[0], " H(Y)", va="bottom", fontsize="small")
+            marks: dict[str, Any] = {"facecolors": "none", "edgecolors": hue}
+            ax.scatter(line["mi"], line["accuracy"], area, label=title(str(loss)), **marks)
+        if own["mi_high"].max() > truth[name] / 2:
+            reference_x(ax, truth[name])
+            ax.text(truth[name], ax.get_ylim()[0], " H(Y)", va="bottom", fontsize="small")
+        else:  # far away: the points would share a corner
+            ax.text(0.99, 0.02, f"H(Y) = {truth[name]:.2f} →", ha="right", transform=ax.transAxes)
         ax.set(xlabel="MI of the training batches (nats)", ylabel="test accuracy")
         ax.set_title(word(name))
     handles, labels = axes[0].get_legend_handles_labels()

@@ -196,7 +196,8 @@ def publish_staircase(found: dict[str, pd.DataFrame], p: dict[str, Any]) -> None
     climb = gaussian_staircase.staircase(first, truth, caps, log_batch)
     publish("fig7", PROFILE, errors, climb)
     exact = errors[errors["kind"] == "oracle"]
-    publish("fig7_oracle", PROFILE, exact, gaussian_staircase.level_errors(errors))
+    if len(exact):
+        publish("fig7_oracle", PROFILE, exact, gaussian_staircase.level_errors(errors))
     for name in ("fig7_js", "fig7_curves", "fig7_runs"):
         if name in found:
             publish(name, PROFILE, found[name])
@@ -232,7 +233,8 @@ def publish_images() -> None:
     rows = cells.merged(former("table2_runs"), fresh, small_images.KEYS)
     publish("table2_runs", PROFILE, rows.sort_values(small_images.KEYS))
     gains = benchmark.penalty_gains(small_images.reported(rows))
-    publish("table2_gains", PROFILE, gains.reset_index())
+    if len(gains):
+        publish("table2_gains", PROFILE, gains.reset_index())
     protocols = small_images.by_protocol(rows)
     if len(protocols):
         publish("table2_by_protocol", PROFILE, protocols)
@@ -277,7 +279,7 @@ def publish_tiny() -> None:
     if not done:
         return
     own = tiny_images.KEYS
-    rows = cells.merged(former("table3_runs"), small_images.rows_of(done), own).sort_values(own)
+    rows = cells.merged(former("table3_runs"), tiny_images.rows_of(done), own).sort_values(own)
     publish("table3_runs", PROFILE, rows)
     publish("table3", PROFILE, table3.table3(rows, tiny_images.ENTROPY))
     steps = [*own, "step"]

@@ -209,6 +209,9 @@ def judge(rows: pd.DataFrame, profile: str) -> Ledger:
         (clb, LOSSES, benchmark.judge_competitive),
     ):
         _judge(ledger, offered(own, losses), judged)
+    every = offered(slb, LOSSES)
+    if every["seed"].nunique() > 1:
+        benchmark.judge_middle(ledger, DATASET, every)
     both = complete_seeds(slb, LOSSES) & complete_seeds(clb, LOSSES)
     spread = [offered(own[own["seed"].isin(both)], LOSSES) for own in (slb, clb)]
     _judge(ledger, pd.concat(spread), benchmark.judge_spread)

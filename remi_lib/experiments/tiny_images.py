@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from remi_lib.experiments import small_images
 from remi_lib.experiments.image_results import runs_of
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.imagenet import table3
@@ -103,6 +104,13 @@ def course(found: Mapping[Run, cells.Tables]) -> pd.DataFrame:
     return whole[[*KEYS, "step", *TERMS, "diverged_step"]]
 
 
+def rows_of(found: Mapping[Run, cells.Tables]) -> pd.DataFrame:
+    """A row a run; ``drift``: the second term of the last pass minus that of the middle one."""
+    second = course(found).groupby(KEYS, dropna=False)["product_term"]
+    drift = second.agg(lambda passes: passes.iloc[-1] - passes.iloc[len(passes) // 2])
+    return small_images.rows_of(found).merge(drift.rename("drift").reset_index(), on=KEYS)
+
+
 def complete(rows: pd.DataFrame) -> set[int]:
     """The seeds at which every run is there that a verdict needs."""
     each = rows.assign(loss=rows["benchmark"] + " " + rows["loss"])
@@ -113,7 +121,7 @@ def complete(rows: pd.DataFrame) -> set[int]:
 def judge(rows: pd.DataFrame, profile: str) -> Ledger:
     """Judge notebook 8's claims at complete seeds; an empty ledger from fewer than two.
 
-    What happens to :data:`PAIR` in CLB is counted at all seeds.
+    What happens to :data:`PAIR` in CLB is counted at all seeds, how ReNWJ ends there too.
     """
     ledger = Ledger(NOTEBOOK, profile, [DATASET])
     whole = complete(rows)

@@ -27,7 +27,7 @@ from pygments.lexers import PythonLexer
 from traitlets.config import Config
 
 from remi_lib.paths import figures_dir, project_root
-from remi_lib.replication.claims import CONFIRMED, FAILS, HOLDS, NO_POWER, NOT_RUN, OPEN, Verdict
+from remi_lib.replication.claims import CONFIRMED, FAILS, HOLDS, Verdict
 from remi_lib.replication.markup import (
     Renderer,
     boxed_html,
@@ -210,22 +210,20 @@ def verdict_counts(entries: Sequence[Mapping[str, Any]]) -> str:
     for where, looks, own in _groups(entries):
         kinds = Counter(Verdict(entry["verdict"]) for entry in own)
         words = [
-            f'<span class="{looks.get(verdict, "")}">{kinds[verdict]} {word}</span>'
-            for verdict, word in WORDS.items()
+            f'<span class="{looks.get(verdict, "")}">{_counted(kinds[verdict], verdict)}</span>'
+            for verdict in Verdict
             if verdict in kinds
         ]
         told.append(f"<b>{where}</b> {', '.join(words)}")
     return "<br>".join(told)
 
 
-WORDS = {
-    HOLDS: "hold",
-    CONFIRMED: "confirmed by calculation",
-    FAILS: "do not hold",
-    OPEN: "not resolved",
-    NO_POWER: "no power",
-    NOT_RUN: "not run",
-}
+def _counted(count: int, verdict: Verdict) -> str:
+    """ "2 hold", "1 does not hold", "3 no power"."""
+    several = {HOLDS: "hold", FAILS: "do not hold"} if count > 1 else {}
+    return f"{count} {several.get(verdict, verdict)}"
+
+
 LOOKS = {HOLDS: "good", CONFIRMED: "good", FAILS: "bad"}
 
 

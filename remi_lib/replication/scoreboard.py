@@ -82,7 +82,7 @@ def styled_ledger(ledger: pd.DataFrame) -> Styler:
 def styled_messages(ledger: pd.DataFrame) -> Styler:
     """The messages for display: status, condition, what each setting's evidence says."""
     found = table(ledger)
-    shown = found.set_index("id")[["message", "source", "status", "condition", *SETTINGS]]
+    shown = found.set_index("id")[["status", "message", "condition", *SETTINGS, "source"]]
     css = [
         f"color: {STATUS_COLOURS[Status(status)]}; font-weight: bold" for status in found["status"]
     ]
@@ -190,10 +190,10 @@ def messages_markdown(ledger: pd.DataFrame, page: str) -> str:
 
 
 def tally(messages: pd.DataFrame) -> str:
-    """How many messages have which status: "Of 12 messages: 2 reproduced, 1 not tested."."""
-    count = messages["status"].value_counts()
+    """Which messages have which status: "Of 3 messages: 2 reproduced (1, 3), 1 not tested (2)."."""
+    own = {s: messages["id"][messages["status"] == s].astype(str) for s in Status}
     of = {Status.NO_POWER: "of "}
-    said = [f"{count[s]} {of.get(s, '')}{s}" for s in Status if s in count]
+    said = [f"{len(n)} {of.get(s, '')}{s} ({', '.join(n)})" for s, n in own.items() if len(n)]
     return f"Of {len(messages)} messages: {', '.join(said)}."
 
 

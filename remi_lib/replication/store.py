@@ -74,7 +74,15 @@ def publish(name: str, profile: str, data: pd.DataFrame, figure: Any = None) -> 
     """Write an artifact: its data as CSV and, given a matplotlib figure, PNG and PDF of it.
 
     The columns :data:`CLOCK` go to :func:`record` instead: artifacts are what a second run repeats.
+
+    Raises:
+        ValueError: the table has no row, or a panel of the figure shows nothing.
     """
+    if data.empty:
+        raise ValueError(f"{name}: the table has no row")
+    for k, panel in enumerate(figure.axes if figure is not None else ()):
+        if panel.axison and not panel.has_data():
+            raise ValueError(f"{name}: panel {k} of the figure is empty")
     folder = figures_dir(profile)
     clocks = [column for column in data if column in CLOCK]
     if clocks:

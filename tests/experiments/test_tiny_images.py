@@ -31,7 +31,14 @@ CLASSES = 4
 NAMES = [f"{b} {loss}" for b, own in tiny_images.LOSSES.items() for loss in own]
 CLAIMS = {
     f"{claim}@tinyimagenet"
-    for claim in ("fig9.clb.nwj-explodes", "fig9.clb.renwj-trains", "table3.accuracy")
+    for claim in (
+        "fig9.clb.nwj-explodes",
+        "fig9.clb.renwj-feasible",
+        "fig9.clb.renwj-trains",
+        "fig9.slb.drift",
+        "fig9.slb.far-enough",
+        "table3.accuracy",
+    )
 }
 
 
@@ -117,7 +124,7 @@ def test_a_sitting_trains_publishes_and_judges():
     overnight.publish_tiny()
     judged = pd.read_json(verdicts).set_index("id")
     assert set(judged.index) == CLAIMS
-    assert judged["n"].tolist() == [2, 2, 2]
+    assert judged["n"].tolist() == [2] * len(CLAIMS)
     assert set(judged["setting"]) == {"reduced"}
     assert judged["dataset"].str.contains("30,000 training images at 32 pixels").all()
     table = pd.read_csv(folder / "table3.csv")
@@ -157,6 +164,7 @@ def made_up(seeds: int = 2, **failed: bool) -> pd.DataFrame:
             for seed in range(seeds):
                 run = Run(ImageTask("tinyimagenet", benchmark), Member(loss, seed, 8), 1)
                 found = {"mi": np.nan if lost else 1.0, "frozen": False}
+                found["drift"] = -0.1 * (seed + 1) if ours else -0.1 * (seed + 1) - 2.0
                 found["accuracy"] = np.nan if lost else 0.3 + 0.1 * ours
                 found["diverged_step"] = 0.0 if lost else np.nan
                 rows.append(run.columns() | found)
@@ -169,9 +177,14 @@ def test_the_verdicts_follow_the_numbers():
     assert found["fig9.clb.nwj-explodes@tinyimagenet"]["value"] == 1
     assert found["fig9.clb.renwj-trains@tinyimagenet"]["value"] == 0
     assert found["table3.accuracy@tinyimagenet"]["value"] == pytest.approx(0.1)
+    assert found["fig9.slb.drift@tinyimagenet"]["value"] == pytest.approx(2.0)
+    far = found["fig9.slb.far-enough@tinyimagenet"]
+    assert far["value"] == pytest.approx(1 / math.log(CLASSES))
+    assert found["fig9.clb.renwj-feasible@tinyimagenet"]["value"] == 1.0
     found = tiny_images.judge(made_up(renwj=True), "overnight").entries
     assert found["fig9.clb.nwj-explodes@tinyimagenet"]["value"] == 0
     assert found["fig9.clb.renwj-trains@tinyimagenet"]["value"] == 1
+    assert found["fig9.clb.renwj-feasible@tinyimagenet"]["value"] == 0
     # A run that diverged guesses.
     found = tiny_images.judge(made_up(remine=True), "overnight").entries
     gain = (0.1 + 0.1 + 1 / CLASSES - 0.3) / 3
@@ -191,7 +204,7 @@ def test_the_pair_is_counted_at_more_seeds():
     rows, more = made_up(nwj=True), made_up(6, nwj=True)
     pair = (more["benchmark"] == "clb") & more["loss"].isin(["nwj", "renwj"]) & (more["seed"] > 1)
     found = tiny_images.judge(pd.concat([rows, more[pair]]), "overnight").entries
-    assert [found[claim]["n"] for claim in sorted(CLAIMS)] == [6, 6, 2]
+    assert [found[claim]["n"] for claim in sorted(CLAIMS)] == [6, 6, 6, 2, 2, 2]
     shares = ("fig9.clb.nwj-explodes@tinyimagenet", "fig9.clb.renwj-trains@tinyimagenet")
     assert [found[claim]["verdict"] for claim in shares] == ["holds", "holds"]
     alone = tiny_images.judge(rows, "overnight").entries  # of two seeds, a share is open

@@ -118,6 +118,26 @@ def test_a_limit_that_shows_is_a_condition():
     assert decide(MESSAGE, ledger(*both, ("c", "stand-in", "holds")))[1].status == "reproduced"
 
 
+def test_a_claim_that_presumes_what_does_not_hold_has_no_power():
+    """Whatever it says itself, on that data set alone; what was not run presumes nothing."""
+    message = replace(MESSAGE, presumes={"far": ["b"]}, limits=())
+    for far, own, status in (
+        ("holds", "does not hold", Status.NOT_REPRODUCED),
+        ("holds", "holds", Status.REPRODUCED),
+        ("does not hold", "does not hold", Status.NO_POWER),
+        ("not resolved", "holds", Status.NO_POWER),
+        ("not run", "holds", Status.REPRODUCED),
+    ):
+        names = ("a@x", "b@x", "far@x", "far@y")
+        verdicts = ("holds", own, far, "does not hold")
+        rows = ledger(*((n, "reduced", v) for n, v in zip(names, verdicts, strict=True)))
+        finding = decide(message, rows)[1]
+        assert finding.status is status
+        unresolved = status is Status.NO_POWER
+        assert finding.condition == 'not shown: "it rests"' * unresolved or not unresolved
+        assert ("1 unresolved" in table(rows, [message]).iloc[0]["reduced"]) == unresolved
+
+
 def test_the_largest_complete_setting_decides():
     small = [("a@x", "reduced", "holds"), ("b@x", "reduced", "holds")]
     assert decide(MESSAGE, ledger(*small))[0] == "reduced"
@@ -164,6 +184,8 @@ def test_the_messages_name_claims_that_exist():
         assert {limit.claim for limit in row.limits} <= set(found)  # another message's at times
         assert {found[key].kind for key in row.decided_by} <= {"paper", "identity"}
         assert {limit.if_it for limit in row.limits} <= {"holds", "does not hold"}
+        assert set(row.presumes) <= set(found)
+        assert {key for keys in row.presumes.values() for key in keys} <= set(row.decided_by)
         assert row.message
         assert row.source
         assert row.rule

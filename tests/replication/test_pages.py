@@ -299,8 +299,8 @@ def test_later_notebooks_need_no_edit(tmp_path):
     assert len(cards) == 3
     counts = cards[1].select_one(".counts")
     assert counts.get_text("|", strip=True).split("|") == [
-        *("claims:", "2 hold", ",", "1 do not hold", ",", "1 no power"),
-        *("on a stand-in:", "1 hold", "about this library:", "1 do not hold"),
+        *("claims:", "2 hold", ",", "1 does not hold", ",", "1 no power"),
+        *("on a stand-in:", "1 holds", "about this library:", "1 does not hold"),
     ]
     # Every claim is counted once, and only evidence about the paper has a colour.
     assert sum(map(int, re.findall(r"\d+", counts.get_text()))) == len(judged)

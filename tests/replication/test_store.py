@@ -32,6 +32,18 @@ def test_publish(tmp_path):
     assert (folder / "fig.pdf").read_bytes() == first
 
 
+def test_nothing_empty_is_published():
+    with pytest.raises(ValueError, match="fig: the table has no row"):
+        store.publish("fig", "cpu", pd.DataFrame({"a": []}))
+    figure, (left, _) = plt.subplots(1, 2)
+    left.plot([1, 2])
+    with pytest.raises(ValueError, match="fig: panel 1 of the figure is empty"):
+        store.publish("fig", "cpu", pd.DataFrame({"a": [1]}), figure)
+    assert not store.figures_dir("cpu").exists()
+    figure.axes[1].set_axis_off()  # a place left free
+    store.publish("fig", "cpu", pd.DataFrame({"a": [1]}), figure)
+
+
 def test_cached_computes_once_and_survives_corruption(capsys):
     calls = []
 

@@ -11,8 +11,10 @@ from remi_lib.experiments.benchmark import theory
 from remi_lib.experiments.image_results import accuracy_or_guess, failed, mi_error
 from remi_lib.experiments.published import AHEAD, FAILING, RESCUED, TRAINING
 from remi_lib.experiments.verdicts.common import (
+    PAPER_WEIGHTS,
     at_best_weight,
     columns_of,
+    gains,
     judge_gains,
     sayer,
     seeds_with,
@@ -56,6 +58,14 @@ def judge_pairs(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:
     judge_gains(ledger, dataset, "slb", slb, trained(slb, FAMILIES))
 
 
+def judge_middle(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:
+    """Judge from SLB runs of all lambdas whether the MI comes closer at the middle one."""
+    closer = -gains(at_best_weight(slb, PAPER_WEIGHTS[1:2]), trained(slb, FAMILIES), "error")
+    sayer(ledger, dataset)(
+        "table2.slb.closer-at-middle-lambda", closer.mean(axis=1), columns_of(closer)
+    )
+
+
 def judge_beats_ce(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:
     """Judge from SLB runs whether :data:`~.published.AHEAD` beat cross-entropy in accuracy."""
     images = test_images(dataset)
@@ -77,6 +87,8 @@ def judge_failures(ledger: Ledger, dataset: str, clb: pd.DataFrame) -> None:
     runs = clb[clb["loss"].isin(RESCUED)]
     half = _of(RESCUED, runs.assign(half=way(runs) >= 0.5), "half")
     say("table2.clb.half-way", seeds_with(half, all_of_them=True), columns_of(half))
+    mi = _of(RESCUED, runs.fillna({"mi": 0.0}), "mi")
+    say("table2.clb.learn", mi[mi.mean().idxmin()], columns_of(mi))
 
 
 def _of(losses: Sequence[str], runs: pd.DataFrame, what: str) -> pd.DataFrame:

@@ -46,7 +46,12 @@ def judge_published(ledger: Ledger, table: pd.DataFrame) -> None:
     ledger.judge("published.accuracy", pairs.loc[pairs["better"] != 0, "better"] > 0)
     apart = {q: pairs[f"{q}_apart"].to_numpy() for q in ("mi", "accuracy")}
     ledger.judge("published.intervals-apart", np.concatenate(list(apart.values())), apart)
-    printed = table[(table["task"] == "slb") & (table["loss"] == "js")].set_index("dataset")
+    slb = table[table["task"] == "slb"]
+    wide = slb.pivot(index="dataset", columns="loss", values="accuracy_original")
+    ahead = wide[list(published.AHEAD)].sub(wide["infonce"], axis=0).min(axis=1).round(6)
+    each = {str(name): exact(least) for name, least in ahead.items()}
+    ledger.judge("published.ahead-of-ce", exact(ahead.min()), each)
+    printed = slb[slb["loss"] == "js"].set_index("dataset")
     readings = {}
     for name, classes in CLASSES.items():
         row = printed.loc[name]

@@ -59,6 +59,7 @@ def judge_twelve(ledger: Ledger, dataset: str, learned: pd.DataFrame) -> None:
     say = sayer(ledger, dataset)
     gain = gains(learned, (*FAMILIES, EXCEPTION), "rmse")
     say("fig7.rmse", gain[list(FAMILIES)].mean(axis=1), columns_of(gain))
+    say("fig7.js.as-the-paper-reads", gain["js"])
     steadier = gains(at_top, (*FAMILIES, EXCEPTION), "sd")
     say("fig7.sd", steadier[list(FAMILIES)].mean(axis=1), columns_of(steadier))
 

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 
 from remi_lib.experiments.image_results import failed
-from remi_lib.experiments.verdicts.common import sayer
+from remi_lib.experiments.verdicts.common import columns_of, sayer
 from remi_lib.replication.claims import Ledger
 from remi_lib.replication.evidence import with_test_images
 
 PAIRS = (("slb", "mine"), ("slb", "nwj"), ("clb", "mine"))  # NWJ explodes in CLB
+SLB = ("mine", "remine", "nwj", "renwj")
 
 
 def judge(ledger: Ledger, runs: pd.DataFrame, classes: int, images: int) -> None:
     """Judge every claim of notebook 8 that is due, from ``table3.per_run`` alone.
 
-    A share counts the seeds at which its loss ran, the accuracy those of all of :data:`PAIRS`.
-    ``images``: how many pictures an accuracy is counted on.
+    What is said of a loss counts the seeds at which it ran, the accuracy those of all of
+    :data:`PAIRS`.  ``images``: how many pictures an accuracy is counted on.
     """
     runs = runs.assign(
         failed=failed(runs),
         # A network of NaNs calls every picture the first class.
         guess=runs["accuracy"].fillna(1 / classes),
         exploded=runs["diverged_step"] < 100,
+        mi=runs["mi"].fillna(0.0),
     )
-    wide = runs.pivot(index="seed", columns=["benchmark", "loss"])
+    wide = runs.pivot(index="seed", columns=["benchmark", "loss"]).sort_index(axis=1)
     nwj, renwj = wide["exploded", "clb", "nwj"], wide["failed", "clb", "renwj"]
+    moved = wide["drift", "slb"][["mine", "remine"]].dropna().abs()
+    share = wide["mi", "slb"][list(SLB)].dropna() / math.log(classes)
     needed = [(b, regular + f) for b, f in PAIRS for regular in ("", "re")]
     guess = wide["guess"][needed].dropna().astype(float)  # the seeds at which all of them ran
     for dataset in ledger.datasets:
         say = sayer(ledger, dataset)
+        say("fig9.slb.drift", moved["mine"] - moved["remine"], columns_of(moved))
+        say("fig9.slb.far-enough", share.mean(axis=1), columns_of(share))
+        say("fig9.clb.renwj-feasible", wide["mi", "clb", "renwj"].dropna())
         say("fig9.clb.nwj-explodes", nwj.dropna())
         say("fig9.clb.renwj-trains", renwj.dropna())
         pairs = {f"{b} {f}": (guess[b, "re" + f], guess[b, f]) for b, f in PAIRS}

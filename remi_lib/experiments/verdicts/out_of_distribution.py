@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from remi_lib.experiments.verdicts.common import sayer
+from remi_lib.experiments.verdicts.common import columns_of, sayer
 from remi_lib.images import load_images
 from remi_lib.replication.claims import Ledger
 
@@ -18,6 +18,6 @@ def judge(ledger: Ledger, name: str, sets: pd.DataFrame, areas: pd.DataFrame, fa
     say("fig8.false-pairs-at-0", known["quiet"])
     say("fig8.test-alike", held_out["near"])
     say("fig8.foreign-rejected", other["rejected"])
-    area = areas[areas["foreign"] == far].set_index(["loss", "score", "seed"])["auroc"]
-    area = area.sort_index()
-    say("fig8.beats-max-softmax", area["remine", "largest"] - area["remine", "softmax"])
+    area = areas[areas["loss"] == "remine"].set_index(["score", "seed", "foreign"])["auroc"]
+    gain = (area["largest"] - area["softmax"]).unstack("foreign")
+    say("fig8.beats-max-softmax", gain[far], columns_of(gain))
