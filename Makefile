@@ -89,7 +89,8 @@ overnight-status: $(STAMP) ## what of them is done, running and missing, and how
 	@$(PY) -m remi_lib.experiments.overnight status
 
 $(REPORT): notebooks/11_report.ipynb params/$(PROFILE)/11_report.yaml $(DONE) \
-		$(wildcard remi_lib/data/claims/*.yaml remi_lib/data/messages.yaml)
+		$(wildcard remi_lib/data/claims/*.yaml remi_lib/data/messages.yaml) \
+		remi_lib/data/pages/ledger.html.j2
 	@echo "11_report ($(PROFILE))"
 	@$(PY) -m remi_lib.experiments run 11_report --profile $(PROFILE)
 

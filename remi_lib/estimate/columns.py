@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
-
-from remi_lib.estimate.inputs import frame_of
 
 Margins = Literal["both", "ranks", "standard", "raw"]
 MARGINS: dict[str, str] = {
@@ -131,14 +129,6 @@ def _factorized(name: str, label: str, column: pd.Series) -> tuple[NDArray, int]
             f"many; each must come {FEWEST_EACH} times on average{hint}"
         )
     return codes, len(names)
-
-
-def encode(
-    name: str, values: Any, margins: Margins = "both", categories: int = 32
-) -> tuple[NDArray, str]:
-    """Columns a critic can learn from (n, d), and in words what was done to them."""
-    columns = columns_of(name, frame_of(name, values), categories)
-    return encoded(name, columns, margins), described(columns, MARGINS[margins])
 
 
 def encoded(name: str, columns: list[Column], margins: Margins = "both") -> NDArray:

@@ -67,7 +67,7 @@ def columnwise(x: Column, y: Column, seed: int, test: bool = True) -> Columnwise
     lower = max(0.0, float(bound.mean() - 1.96 * _error(bound)))
     if x.discrete and y.discrete:
         return _categories(x, y, lower, seed, notes)
-    return _neighbours(x, y, lower, seed if test else None, notes)
+    return _neighbours(x, y, lower, seed, test, notes)
 
 
 def _bound(x: Column, y: Column, seed: int) -> NDArray:
@@ -100,9 +100,9 @@ def _categories(x: Column, y: Column, lower: float, seed: int, notes: list[str])
 
 
 def _neighbours(
-    x: Column, y: Column, lower: float, seed: int | None, notes: list[str]
+    x: Column, y: Column, lower: float, seed: int, test: bool, notes: list[str]
 ) -> Columnwise:
-    ties = numpy_generator(0 if seed is None else seed, "estimate: ties")
+    ties = numpy_generator(seed, "estimate: ties")
     scores = [c.spread_scores(ties) if c.codes is None else c.codes for c in (x, y)]
     local, more = (_local(x, y, scores, k) for k in (K, MANY))
     used = np.isfinite(local)
@@ -118,8 +118,8 @@ def _neighbours(
             f"{K} neighbours; the true MI may be larger, or infinite if one side is a function of "
             "the other"
         )
-    stream = None if seed is None else numpy_generator(seed, "estimate: permutations")
-    p = math.nan if stream is None else permutation_p([x], [y], stream)
+    stream = numpy_generator(seed, "estimate: permutations")
+    p = permutation_p([x], [y], stream) if test else math.nan
     kind = "within classes (Ross 2014)" if x.discrete or y.discrete else "(Gao et al. 2017)"
     method = f"{K} nearest neighbours {kind}"
     interval = interval_of(value, 1.96 * error, lost)

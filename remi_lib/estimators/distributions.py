@@ -299,12 +299,18 @@ COMPARED: tuple[Distribution, ...] = (
     dense(16, 0.5),
 )
 
+
+def _at(distribution: Distribution, where: str) -> Distribution:
+    """It, under a name that says where: another law of the same family is compared."""
+    return replace(distribution, name=f"{distribution.name}, {where}")
+
+
 # ... and what the defaults of estimate_mi are chosen on: the same families, but for dense(3, 0.5)
 # none of the same laws.
 DEVELOPMENT: tuple[Distribution, ...] = (
     bivariate(0.5),
     uniform_margins(bivariate(0.8)),
-    half_cube(sparse(3, 0.7)),
+    _at(half_cube(sparse(3, 0.7)), "rho=0.7"),
     additive_noise(0.3),
     overlapping_intervals(3),
     gaussian_classes(1, 0.5),
@@ -313,7 +319,7 @@ DEVELOPMENT: tuple[Distribution, ...] = (
     dense(3, 0.5),
     dense(10, 0.3),
     replace(sparse(3, 0.9, 3), name="strong Gaussian 3x3"),
-    student(2, 1, 0.3),
-    asinh(student(2, 3, 0.3)),
-    spiral(sparse(3, 0.6, 3), 0.7),
+    _at(student(2, 1, 0.3), "rho=0.3"),
+    _at(asinh(student(2, 3, 0.3)), "rho=0.3"),
+    _at(spiral(sparse(3, 0.6, 3), 0.7), "rho=0.6"),
 )

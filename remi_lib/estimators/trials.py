@@ -82,23 +82,14 @@ def infomeasure_ksg(x: NDArray, y: NDArray, seed: int) -> Found:
     return Found(Estimate(float(value), NAN, NAN))
 
 
-def bmi_mine(x: NDArray, y: NDArray, seed: int) -> Found:
-    """MINE of the package benchmark-mi, in its own environment."""
-    return _bmi("bmi MINE", x, y)
-
-
-def bmi_infonce(x: NDArray, y: NDArray, seed: int) -> Found:
-    """InfoNCE of the package benchmark-mi, in its own environment."""
-    return _bmi("bmi InfoNCE", x, y)
-
-
+# Those of benchmark-mi run in an environment of their own.
 METHODS: dict[str, Callable[..., Found]] = {
     "estimate_mi": ours,
     "scikit-learn kNN": sklearn_knn,
     "ennemi kNN": ennemi_knn,
     "infomeasure KSG": infomeasure_ksg,
-    "bmi MINE": bmi_mine,
-    "bmi InfoNCE": bmi_infonce,
+    "bmi MINE": lambda x, y, seed: _bmi("bmi MINE", x, y),
+    "bmi InfoNCE": lambda x, y, seed: _bmi("bmi InfoNCE", x, y),
 }
 
 

@@ -43,8 +43,8 @@ def survival(ax: Axes, diverged: pd.DataFrame, steps: int) -> None:
         x = [0, *at.repeat(2), steps]
         y = [i / len(runs) for i in range(len(at) + 1) for _ in (0, 1)]
         regularized = split_name(runs["loss"].iloc[0])[1]
-        style = "-." if "official" in str(name) else "--" if regularized else "-"
-        style = ":" if "no clip" in str(name) else style
+        style = ":" if "," in str(name) else "--" if regularized else "-"
+        style = "-." if "official" in str(name) else style
         ax.plot(x, y, color=colour(runs["loss"].iloc[0]), ls=style, label=name)
     ax.set(xlabel="step", ylabel="share of seeds diverged", ylim=(-0.04, 1.04))
     ax.legend(fontsize="x-small")

@@ -12,8 +12,7 @@ import pandas as pd
 import torch
 
 from remi_lib.evaluation import micro
-from remi_lib.experiments.image_runs import Run
-from remi_lib.experiments.sweep import Results
+from remi_lib.experiments.image_runs import Results, Run
 from remi_lib.images import load_images
 from remi_lib.intervals import interval, missing
 from remi_lib.losses import make_loss, per_row, split_name

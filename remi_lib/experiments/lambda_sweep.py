@@ -128,10 +128,10 @@ def entropies(names: Sequence[str]) -> dict[str, float]:
 def trade_off(table: pd.DataFrame, truth: Mapping[str, float]) -> Figure:
     """Fig 6: MI against accuracy, a panel per data set, a line per loss through its lambdas."""
     names = list(table["dataset"].unique())
+    sizes = {w: 15 * (k + 1) ** 1.4 for k, w in enumerate(sorted(table["weight"].unique()))}
     figure, axes = panels(len(names), height=3.2)
     for ax, name in zip(axes, names, strict=True):
         own = table[table["dataset"] == name]
-        sizes = dict(zip(sorted(own["weight"].unique()), (15, 35, 65, 105, 150), strict=False))
         for loss, line in own.groupby("loss", sort=False):
             hue = colour(str(loss))
             line = line.sort_values("weight")

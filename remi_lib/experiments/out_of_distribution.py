@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from remi_lib.experiments.plots import WIDTH, panels, printed, reference_x, word
+from remi_lib.experiments.plots import WIDTH, outer_labels, panels, printed, reference_x, word
 from remi_lib.intervals import interval
 
 
@@ -129,12 +129,7 @@ def ratio_histograms(pairs: pd.DataFrame, ideal: float) -> Figure:
                 ax.hist(values, bins, weights=weights, color=hue, alpha=0.7, label=label)
         reference_x(ax, ideal)
         ax.set(xscale="log", yscale="log", title=word(name))
+        ax.set(xlabel="$e^T$ (ends: all beyond)", ylabel="share of pairs")
         ax.legend(loc="upper right", fontsize="x-small")
-    for ax in axes[len(names) :]:
-        ax.remove()
-    for i, ax in enumerate(axes[: len(names)]):
-        ax.set_ylabel("share of pairs" if i % 3 == 0 else "")
-        last = i + 3 >= len(names)  # of its column
-        ax.set_xlabel("$e^T$ (ends: all beyond)" if last else "")
-        ax.tick_params(labelbottom=last)
+    outer_labels(axes, columns=3)
     return figure

@@ -55,6 +55,7 @@ from remi_lib.replication import cells
 from remi_lib.replication.cells import Cell
 from remi_lib.replication.claims import Ledger
 from remi_lib.replication.store import publish
+from remi_lib.stillness import STILL
 from remi_lib.tasks import Member
 from remi_lib.training import divergence, settings_of
 
@@ -66,7 +67,6 @@ FIG7 = {
     "fig7_curves": ["loss", "seed", "step"],
     "fig7_runs": ["loss", "seed"],
 }
-FROZEN = 1e-5  # nats over which a frozen member's estimate moves in its last window, as in Table 2
 
 
 def history(cell: Cell) -> pd.DataFrame | None:
@@ -93,7 +93,7 @@ def _label(member: Member) -> str:
 def outcome(terms: pd.DataFrame, steps: int) -> pd.DataFrame:
     """A row per member: the step at which it diverged, and the one from which it stood still.
 
-    Still: its estimate moves by less than :data:`FROZEN` over the last tenth of the run at least.
+    Still: its estimate moves by less than :data:`STILL` over the last tenth of the run at least.
     """
     found = divergence(terms)[["member", "loss", "seed", "step"]]
     found = found.rename(columns={"step": "diverged_step"})
@@ -101,7 +101,7 @@ def outcome(terms: pd.DataFrame, steps: int) -> pd.DataFrame:
     for member, own in terms.groupby("member"):
         mi = own["mi"].to_numpy()[::-1]
         spread = np.fmax.accumulate(mi) - np.fmin.accumulate(mi)
-        length = int((spread < FROZEN).sum()) if np.isfinite(mi[0]) else 0
+        length = int((spread < STILL).sum()) if np.isfinite(mi[0]) else 0
         still[member] = len(mi) - length if length >= steps // 10 else np.nan
     found["frozen_step"] = found["member"].map(still)
     return found.drop(columns="member").assign(steps=steps)
@@ -338,13 +338,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kind", nargs="+", help="only cells of these kinds, as status shows them")
     options = parser.parse_args(arguments)
     cells.one_thread()
-    committed = None if options.rebuild else former("cells")
+    known = None if options.rebuild else former("cells")
     chosen = [c for c in plan() if not options.kind or c.kind in options.kind]
     if options.command == "status":
-        print(cells.status(chosen, committed).to_string(index=False))
-        print(cells.left(chosen, committed))
+        print(cells.status(chosen, known).to_string(index=False))
+        print(cells.left(chosen, known))
     elif options.command == "run":
-        cells.finish(chosen, options.again, committed)
+        cells.finish(chosen, options.again, known)
     else:
         tables()
     return 0

@@ -209,9 +209,7 @@ def judge(rows: pd.DataFrame, profile: str) -> Ledger:
         (clb, LOSSES, benchmark.judge_competitive),
     ):
         _judge(ledger, offered(own, losses), judged)
-    every = offered(slb, LOSSES)
-    if every["seed"].nunique() > 1:
-        benchmark.judge_middle(ledger, DATASET, every)
+    _judge(ledger, offered(slb, LOSSES), benchmark.judge_middle, chosen=False)
     both = complete_seeds(slb, LOSSES) & complete_seeds(clb, LOSSES)
     spread = [offered(own[own["seed"].isin(both)], LOSSES) for own in (slb, clb)]
     _judge(ledger, pd.concat(spread), benchmark.judge_spread)
@@ -219,19 +217,20 @@ def judge(rows: pd.DataFrame, profile: str) -> Ledger:
 
 
 def _judge(
-    ledger: Ledger, rows: pd.DataFrame, judged: Callable[[Ledger, str, pd.DataFrame], None]
+    ledger: Ledger,
+    rows: pd.DataFrame,
+    judged: Callable[[Ledger, str, pd.DataFrame], None],
+    chosen: bool = True,
 ) -> None:
-    """Judge at the lambda of best MI, if there are two seeds."""
+    """Judge, at the lambda of best MI or at all of them, if there are two seeds."""
     if rows["seed"].nunique() > 1:
-        judged(ledger, DATASET, at_best_weight(rows))
+        judged(ledger, DATASET, at_best_weight(rows) if chosen else rows)
 
 
 def judge_z_loss(rows: pd.DataFrame, profile: str) -> Ledger:
     """Judge notebook 12's claims about real images, of the seeds at which every lambda ran."""
     ledger = Ledger("12_z_loss", profile, [DATASET])
-    beside = z_loss(rows)
-    if beside["seed"].nunique() > 1:
-        report.judge_real(ledger, DATASET, beside)
+    _judge(ledger, z_loss(rows), report.judge_real, chosen=False)
     return ledger
 
 
@@ -281,13 +280,11 @@ def judge_sweep(rows: pd.DataFrame, profile: str) -> Ledger:
         clip, penalty = (by[name][by[name]["seed"].isin(complete)] for name in ("clip", "penalty"))
         lambda_sweep.judge_squares(ledger, DATASET, clip, penalty)
     clb = rows[rows["benchmark"] == "clb"]
-    pairs = offered(clb, PAIRS)
-    if pairs["seed"].nunique() > 1:
-        lambda_sweep.judge_pairs(ledger, DATASET, pairs)
-    order = offered(clb, TWINS)
-    if order["seed"].nunique() > 1:
-        lambda_sweep.judge_order(ledger, DATASET, order)
-    _judge_lambdas(ledger, rows)
+    _judge(ledger, offered(clb, PAIRS), lambda_sweep.judge_pairs, chosen=False)
+    _judge(ledger, offered(clb, TWINS), lambda_sweep.judge_order, chosen=False)
+    lambdas = swept(rows)
+    lambdas = lambdas if lambdas.empty else benchmark.prepared(lambdas)
+    _judge(ledger, lambdas, lambda_sweep.judge_trade_off, chosen=False)
     return ledger
 
 
@@ -295,10 +292,3 @@ def swept(rows: pd.DataFrame) -> pd.DataFrame:
     """Fig 6's runs: CLB at the seeds at which every regularised loss ran at every lambda."""
     found = _at_every_weight(rows[rows["benchmark"] == "clb"], TWINS)
     return found.sort_values("loss", key=lambda names: names.map(TWINS.index), kind="stable")
-
-
-def _judge_lambdas(ledger: Ledger, rows: pd.DataFrame) -> None:
-    """Judge Fig 6 where there are two seeds of it."""
-    own = swept(rows)
-    if own["seed"].nunique() > 1:
-        lambda_sweep.judge_trade_off(ledger, DATASET, benchmark.prepared(own))

@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
+# What notebooks show of the runs of the overnight profile, as make finds it.
+LARGER = "$(wildcard figures/overnight/*.csv figures/overnight/claims/*.json)"
 
 
 def source(module: str) -> Path:
@@ -101,7 +103,9 @@ def used_by(notebook: Path) -> list[Path]:
     published = (
         sorted(data.glob("*.csv")) if f"{PACKAGE.name}.experiments.published" in names else []
     )
-    return [*map(source, names), *(p for p in [*own, *claims] if p.is_file()), *published]
+    known = [data / "datasets.yaml"] if f"{PACKAGE.name}.replication.registry" in names else []
+    stored = [*claims, *own]
+    return [*map(source, names), *(p for p in stored if p.is_file()), *published, *known]
 
 
 def main() -> None:
@@ -109,7 +113,8 @@ def main() -> None:
     root = PACKAGE.parent
     for notebook in sorted((root / "notebooks").glob("[0-9]*.ipynb")):
         files = " ".join(path.relative_to(root).as_posix() for path in used_by(notebook))
-        print(f"$(OUT)/{notebook.name}: {files}")
+        larger = LARGER if "experiments/overnight.py" in files else ""
+        print(f"$(OUT)/{notebook.name}: {files} {larger}".rstrip())
 
 
 if __name__ == "__main__":

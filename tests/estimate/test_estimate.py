@@ -15,21 +15,21 @@ import pytest
 import torch
 
 from remi_lib import Scores, estimate_mi
-from remi_lib.estimate import (
-    MARGINS,
-    PairCritic,
-    Reading,
-    Team,
-    bound_of,
-    encode,
-    independence_p,
-    influence,
-    read,
-    shifted_pairs,
-    split,
-)
+from remi_lib.estimate.columns import MARGINS, columns_of, described, encoded
+from remi_lib.estimate.folds import split
+from remi_lib.estimate.inputs import frame_of
+from remi_lib.estimate.pairs import PairCritic, bound_of, shifted_pairs
+from remi_lib.estimate.reading import Reading, independence_p, influence, read
+from remi_lib.estimate.team import Team
 from remi_lib.estimators.distributions import bivariate, overlapping_intervals, sparse, student
 from remi_lib.losses import dv, infonce
+
+
+def encode(name, values, margins="both", categories=32):
+    """What a critic sees of a side, and in words what was done to it."""
+    columns = columns_of(name, frame_of(name, values), categories)
+    return encoded(name, columns, margins), described(columns, MARGINS[margins])
+
 
 QUICK = {"method": "critics", "folds": 3, "steps": 100, "label": None}
 
@@ -167,8 +167,8 @@ def test_columns_may_be_mixed_and_unequal():
             "count": generator.integers(3, size=500),
         }
     )
-    encoded, about = encode("x", frame)
-    assert encoded.shape == (500, 3 + 2 + 2 + 3)
+    seen, about = encode("x", frame)
+    assert seen.shape == (500, 3 + 2 + 2 + 3)
     assert "1 numeric column, each standardised" in about
     assert "3 discrete columns, one-hot" in about
     found = estimate_mi(frame, (color == "red").astype(int), **QUICK)
@@ -181,14 +181,14 @@ def test_columns_may_be_mixed_and_unequal():
 @pytest.mark.parametrize("margins", list(MARGINS))
 def test_margins(margins):
     v = np.random.default_rng(0).standard_cauchy(500)
-    encoded, about = encode("x", v, margins)
+    seen, about = encode("x", v, margins)
     assert MARGINS[margins] in about
-    assert encoded.shape == (500, 2 if margins == "both" else 1)
+    assert seen.shape == (500, 2 if margins == "both" else 1)
     if margins == "raw":
-        assert (encoded[:, 0] == v).all()
+        assert (seen[:, 0] == v).all()
         return
-    assert np.abs(encoded).max() <= (4 if margins != "standard" else 25)
-    ranked = encoded[:, -1]
+    assert np.abs(seen).max() <= (4 if margins != "standard" else 25)
+    ranked = seen[:, -1]
     assert (np.argsort(ranked, kind="stable") == np.argsort(v, kind="stable")).all()
     assert ranked.std() == pytest.approx(1)
 

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 import torch
 
 from remi_lib import estimate_mi
-from remi_lib.estimate import encode
+from tests.estimate.test_estimate import encode
 
 N = 300
 RNG = np.random.default_rng(0)

@@ -11,7 +11,7 @@ import torch
 from scipy.special import digamma
 from scipy.stats import multivariate_t
 
-from remi_lib import conditional_mi, mi_matrix, mi_scores
+from remi_lib import conditional_mi, estimate_mi, mi_matrix, mi_scores
 from remi_lib.estimate.columns import Column, columns_of
 from remi_lib.estimate.columnwise import columnwise
 from remi_lib.estimate.elliptical import FREEDOM, fit_bases, views_of
@@ -318,6 +318,15 @@ def test_matrix():
     assert found.loc["class", "class"] == pytest.approx(math.log(3), abs=0.02)
     in_bits = mi_matrix(frame, bits=True, label=None)
     assert in_bits.loc["x", "y"] == pytest.approx(found.loc["x", "y"] / math.log(2))
+
+
+def test_the_matrix_breaks_ties_with_its_seed():
+    x = RNG.normal(size=300).round(1)
+    frame = pd.DataFrame({"x": x, "y": (x + RNG.normal(size=300)).round(1)})
+    found = [mi_matrix(frame, seed, categories=0, label=None).loc["x", "y"] for seed in (0, 5)]
+    each = [estimate_mi(frame.x, frame.y, s, categories=0, label=None).value for s in (0, 5)]
+    assert found == each
+    assert found[0] != found[1]
 
 
 def test_too_few_samples_and_arguments_that_are_not_taken():

@@ -144,9 +144,10 @@ def test_a_sitting_trains_publishes_and_judges():
     cells.finish([c for c in clb[:24] if "mine" not in c.name])
     overnight.publish_images()
     judged = pd.read_json(verdicts).set_index("id")
-    failures = {f"table2.clb.{x}@cifar10_10k" for x in ("three-fail", "rescued", "half-way")}
+    about = ("three-fail", "rescued", "half-way", "learn")
+    failures = {f"table2.clb.{x}@cifar10_10k" for x in about}
     assert set(judged.index) == failures
-    assert judged["n"].tolist() == [2, 2, 2]  # seeds, not runs
+    assert judged["n"].tolist() == [2] * 4  # seeds, not runs
     cells.finish([*slb[:5], *slb[12:17]])  # of two seeds what cross-entropy is compared with
     overnight.publish_images()
     judged = pd.read_json(verdicts).set_index("id")
@@ -303,7 +304,7 @@ def test_a_seed_that_one_loss_has_more_of_takes_no_lambda_away():
 def test_what_the_penalty_does_is_judged_from_complete_seeds():
     rows = made_up().assign(benchmark="slb")
     found = small_images.judge(rows, "overnight").entries
-    about = ("closer", "accuracy", "harmless", "beats-ce")
+    about = ("closer", "accuracy", "harmless", "beats-ce", "closer-at-middle-lambda")
     assert set(found) == {f"table2.slb.{claim}@cifar10_10k" for claim in about}
     few = rows[(rows["seed"] < 1) | (rows["loss"] != "rejs")]
     assert not small_images.judge(few, "overnight").entries.keys() & {

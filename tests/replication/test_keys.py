@@ -151,11 +151,15 @@ def test_an_edit_to_a_claim_recomputes_nothing(copied):
     assert changed(rewrite(path, lambda text: text.replace("statement:", "statement:  "))) == set()
 
 
+def _judges(node: ast.stmt) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name.startswith("judge")
+
+
 def test_verdicts_and_computing_live_apart():
     judging = {
         module
         for module in imports.modules()
-        if any(getattr(node, "name", "") == "judge" for node in imports.parsed(module).body)
+        if any(_judges(node) for node in imports.parsed(module).body)
     }
     reached = set(imports.reached(KEYED, without=store.NOT_COMPUTING))
     assert not reached & judging

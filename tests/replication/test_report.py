@@ -48,8 +48,8 @@ def test_claims_are_counted_by_kind_and_setting():
 
 def test_messages_are_tallied_best_first():
     status = ["not tested", "reproduced", "no power", "reproduced"]
-    told = scoreboard.tally(pd.DataFrame({"status": status}))
-    assert told == "Of 4 messages: 2 reproduced, 1 of no power, 1 not tested."
+    told = scoreboard.tally(pd.DataFrame({"id": [1, 2, 3, 4], "status": status}))
+    assert told == "Of 4 messages: 2 reproduced (2, 4), 1 of no power (3), 1 not tested (1)."
 
 
 def test_a_stand_in_never_wears_the_colours_of_evidence():
@@ -189,7 +189,7 @@ def test_the_readme_shows_the_messages_and_table_2(tmp_path, monkeypatch):
     (tmp_path / "README.md").write_text(f"a\n{blocks}b\n")
     report.write_readme()
     text = (tmp_path / "README.md").read_text()
-    assert text.startswith("a\n<!-- messages: by x -->\nOf 13 messages: 1 not reproduced, 12 ")
+    assert text.startswith("a\n<!-- messages: by x -->\nOf 13 messages: 1 not reproduced (3), 12 ")
     assert "<!-- results: by x -->\nThe ledger has " in text
     assert text.endswith("<!-- /results -->\nb\n")
     assert "\nold\n" not in text

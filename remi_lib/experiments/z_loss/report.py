@@ -18,7 +18,7 @@ from remi_lib.images import load_images
 from remi_lib.intervals import Estimate, interval, mean_interval
 from remi_lib.losses import make_loss
 from remi_lib.replication.claims import Ledger
-from remi_lib.replication.evidence import with_test_images
+from remi_lib.replication.evidence import exact, with_test_images
 from remi_lib.scores import class_pairs
 from remi_lib.streams import generator
 
@@ -241,7 +241,7 @@ def _paired(
 def judge(ledger: Ledger, tables: Mapping[str, pd.DataFrame], ceiling: float, batch: int) -> None:
     """Judge every claim of notebook 12 from its tables alone."""
     worst = float(tables["identity"]["error"].max())
-    ledger.judge("z.identity", Estimate(worst, worst, worst))
+    ledger.judge("z.identity", exact(worst))
     _judge_rates(ledger, sensitivity(tables["rates"], ceiling))
     _judge_idle(ledger, tables["idle"])
     _judge_scale(ledger, tables["scale"])
