@@ -41,6 +41,14 @@ from remi_lib.replication.scoreboard import (
 from remi_lib.replication.store import atomic, write_json
 
 LEDGER, LIBRARY = "The ledger", "Claims about this library"
+RULE = (
+    "A verdict goes by the whole 95% interval: inside the threshold *holds*, outside *does not "
+    "hold*, across it *not resolved*, or *no power* if half the interval is wider than the effect "
+    "that the paper reports, or if so few seeds could not have decided it either way. *threshold*: "
+    "git shows it *fixed before* the first verdict, committed *with* it, or written *after a "
+    "pilot* whose numbers were known. In bold: claims that decide a message. Below each: its "
+    "statistic."
+)
 
 
 def write(profile: str) -> None:
@@ -54,7 +62,7 @@ def write(profile: str) -> None:
         "ledger.html": page(ledger, profile),
         "ledger.md": markdown(ledger),
         "library.html": page(library, profile, LIBRARY),
-        "library.md": "\n".join([f"# {LIBRARY}", "", *_rows(library, ())]),
+        "library.md": "\n".join([f"# {LIBRARY}", "", RULE, "", *_rows(library, ())]),
     }.items():
         with atomic(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -181,7 +189,7 @@ def _parts(row: dict[str, Any]) -> list[str]:
 
 def markdown(ledger: pd.DataFrame) -> str:
     """The ledger in Markdown: what a web forge shows, message by message, with anchors."""
-    lines = ["# The ledger", "", counted(ledger), "", messages_markdown(ledger, ""), ""]
+    lines = ["# The ledger", "", counted(ledger), "", messages_markdown(ledger, ""), "", RULE, ""]
     for message in messages():
         own = ledger[ledger["message"] == message.id]
         lines += [f'<a id="message-{message.id}"></a>', f"## {message.id} · {message.name}", ""]
@@ -214,7 +222,7 @@ def _rows(rows: pd.DataFrame, deciding: tuple[str, ...]) -> list[str]:
         notebook = Path("../../notebooks") / f"{row['notebook']}.ipynb"
         link = notebook if deciding_cell(row["notebook"]) else _cell(row)
         cells = [
-            f"{bold}[{row['statement']}]({link}){bold} `{row['id']}`",
+            f"{bold}[{row['statement']}]({link}){bold} `{row['id']}`<br>{row['statistic']}",
             row["dataset"],
             measured(row) if row["verdict"] != NOT_RUN else "",
             row["threshold"],
