@@ -142,6 +142,7 @@ def calibration_figure(final: pd.DataFrame) -> Figure:
     axes[0].set(yscale="log", ylabel="|log Z|, 95th pct. (nats)")
     axes[1].set(ylabel="test loss (nats)")
     axes[1].set_yscale("symlog", subs=[2, 5])
+    axes[1].yaxis.set_major_formatter("{x:g}")
     axes[1].yaxis.set_minor_formatter("{x:g}")
     axes[1].legend(title=None)
     axes[2].set(ylabel="calibration error", ylim=(0, None))
@@ -196,7 +197,8 @@ def means(frame: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataFram
         found = mean_interval(values)
         return f"{found.value:.3f} ± {found.high - found.value:.3f}"
 
-    return plots.printed(frame.groupby(by, sort=False)[columns].agg(text), HEADINGS)
+    found = frame.groupby(by, sort=False)[columns].agg(text)
+    return plots.printed(found.rename(columns=HEADINGS).rename_axis(index=HEADINGS))
 
 
 def real_table(runs: pd.DataFrame) -> pd.DataFrame:
