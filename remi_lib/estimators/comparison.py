@@ -210,7 +210,8 @@ def standing(runs: pd.DataFrame) -> pd.DataFrame:
     """Per distribution, estimate_mi against the best of the others, paired by sample.
 
     The best has the smallest mean |error| on the samples that it shares with estimate_mi, which
-    favours the others; a distribution of which none has a number is left out.  ``verdict``:
+    favours the others; one sample is no comparison where another has more, and a distribution of
+    which none has a number is left out.  ``verdict``:
     "ahead" or "behind" if the difference's interval excludes 0, else "level"; none from one sample.
     """
     rows = []
@@ -218,6 +219,8 @@ def standing(runs: pd.DataFrame) -> pd.DataFrame:
         error = group.assign(error=(group["value"] - group["mi"]).abs())
         wide = error.pivot_table(index="seed", columns="method", values="error")
         others = wide.drop(columns="estimate_mi").dropna(axis=1, how="all")
+        several = others.count() > 1
+        others = others.loc[:, several] if several.any() else others
         if others.empty:
             continue
         rival = str(others.mean().idxmin())
@@ -324,7 +327,7 @@ def picture(summary: pd.DataFrame) -> Figure:
     for k, method in enumerate(methods):
         own = summary[summary["method"] == method].set_index("distribution").reindex(names)
         y = np.arange(len(names)) + 0.13 * (k - (len(methods) - 1) / 2)
-        style: dict[str, Any] = {"color": hues[method], "ms": 4, "marker": "oDs^v"[k]}
+        style: dict[str, Any] = {"color": hues[method], "ms": 4, "marker": "oDs^vP"[k]}
         left.hlines(y, own["low"], own["high"], color=hues[method], lw=1.2)
         left.plot(own["error"], y, ls="", label=method, **style)
         right.plot(own["cpu_seconds"], y, ls="", **style)
@@ -340,8 +343,8 @@ def picture(summary: pd.DataFrame) -> Figure:
     left.set(ylim=(len(names) - 0.5, -0.5), xlabel="estimate minus true MI (nats)")
     shown = "mean and 95% interval" if summary["low"].notna().any() else "of one sample"
     left.set_title(f"error, {shown} (true MI)", loc="right")
-    right.set(xscale="log", xlabel="CPU seconds", title="time")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(methods))
+    right.set(xscale="log", xlabel="seconds", title="CPU time")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
