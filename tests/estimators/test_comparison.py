@@ -74,8 +74,10 @@ def test_one_sample_has_no_interval_and_no_verdict():
 def test_a_method_without_a_number_is_a_dash():
     runs = made_up({"estimate_mi": [0.1, 0.2], "a": [np.nan, 0.0], "b": [0.5, 0.4]})
     stand = comparison.standing(runs)
-    assert stand["rival"].item() == "a"  # by the one sample of it that has a number
-    assert (stand["samples"].item(), stand["verdict"].item()) == (1, "–")
+    assert (stand["rival"].item(), stand["samples"].item()) == ("b", 2)  # a has but one number
+    alone = comparison.standing(runs[runs["method"] != "b"])
+    assert alone["rival"].item() == "a"
+    assert (alone["samples"].item(), alone["verdict"].item()) == (1, "–")
     summary = comparison.summarize(runs).set_index("method")
     assert np.isnan(summary.loc["a", "error"])
     assert summary.loc["b", "covered"] == 0
