@@ -107,7 +107,7 @@ def course(found: Mapping[Run, cells.Tables]) -> pd.DataFrame:
 def rows_of(found: Mapping[Run, cells.Tables]) -> pd.DataFrame:
     """A row a run; ``drift``: the second term of the last pass minus that of the middle one."""
     second = course(found).groupby(KEYS, dropna=False)["product_term"]
-    drift = second.agg(lambda passes: passes.iloc[-1] - passes.iloc[len(passes) // 2])
+    drift = second.agg(lambda means: means.iloc[-1] - means.iloc[table3.middle(len(means) - 1)])
     return small_images.rows_of(found).merge(drift.rename("drift").reset_index(), on=KEYS)
 
 

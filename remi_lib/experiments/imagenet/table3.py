@@ -65,6 +65,11 @@ def batches_of(results: Results) -> pd.DataFrame:
     return results.batches.assign(benchmark=results.batches["run"].map(benchmark))
 
 
+def middle(last: int) -> int:
+    """The epoch from which on drift is counted, of those from 0 to ``last``."""
+    return last // 2
+
+
 def per_run(results: Results) -> pd.DataFrame:
     """A row per run and member: MI, accuracy, drift, and how it ended.
 
@@ -74,12 +79,12 @@ def per_run(results: Results) -> pd.DataFrame:
     batches = results.batches
     runs = results.summary.set_index(keys)
     last = batches["epoch"] == batches["epoch"].max()
-    middle = batches["epoch"] == batches["epoch"].max() // 2
+    half_way = batches["epoch"] == middle(batches["epoch"].max())
     paired = batches["pairs"] > 0
-    late, early = (batches[paired & when].groupby(keys) for when in (last, middle))
+    late, early = (batches[paired & when].groupby(keys) for when in (last, half_way))
     runs["mi"], runs["mi_sd"] = late["mi"].mean(), late["mi"].std()
     runs["settling"] = late["mi"].mean() - early["mi"].mean()
-    second = [batches[when].groupby(keys)["log_partition"].mean() for when in (last, middle)]
+    second = [batches[when].groupby(keys)["log_partition"].mean() for when in (last, half_way)]
     runs["drift"] = second[0] - second[1]
     lost = runs["diverged_step"].notna()
     runs.loc[lost, ["mi", "mi_sd", "settling", "drift", "accuracy"]] = np.nan
