@@ -159,7 +159,7 @@ def offered(rows: pd.DataFrame, losses: Sequence[str]) -> pd.DataFrame:
     rows = rows[rows["seed"].isin(seeds)]
     here = rows.groupby(["loss", "weight"], dropna=False)["seed"].transform("nunique")
     rows = rows[here == len(seeds)]
-    return rows if rows.empty else benchmark.prepared(rows)
+    return benchmark.prepared(rows)
 
 
 def reported(rows: pd.DataFrame) -> pd.DataFrame:
@@ -282,8 +282,7 @@ def judge_sweep(rows: pd.DataFrame, profile: str) -> Ledger:
     clb = rows[rows["benchmark"] == "clb"]
     _judge(ledger, offered(clb, PAIRS), lambda_sweep.judge_pairs, chosen=False)
     _judge(ledger, offered(clb, TWINS), lambda_sweep.judge_order, chosen=False)
-    lambdas = swept(rows)
-    lambdas = lambdas if lambdas.empty else benchmark.prepared(lambdas)
+    lambdas = benchmark.prepared(swept(rows))
     _judge(ledger, lambdas, lambda_sweep.judge_trade_off, chosen=False)
     return ledger
 

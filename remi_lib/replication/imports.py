@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
+READ = {"experiments.published": "*.csv", "replication.registry": "datasets.yaml"}  # of data/
 # What notebooks show of the runs of the overnight profile, as make finds it.
 LARGER = "$(wildcard figures/overnight/*.csv figures/overnight/claims/*.json)"
 
@@ -90,8 +91,8 @@ def reached(start: Iterable[str], without: tuple[str, ...] = ()) -> list[str]:
     return sorted(seen)
 
 
-def used_by(notebook: Path) -> list[Path]:
-    """The files that a notebook is made with: modules, the data they read, its claims."""
+def used_by(notebook: Path) -> list[str]:
+    """What a notebook is made with, from the checkout's root: modules, their data, its claims."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     tree = ast.parse(code)
@@ -100,21 +101,19 @@ def used_by(notebook: Path) -> list[Path]:
     own = [notebook.parent / f"{name}.py" for name in beside if name and "." not in name]
     data = PACKAGE / "data"
     claims = [data / "claims" / f"{notebook.stem}.yaml"]
-    published = (
-        sorted(data.glob("*.csv")) if f"{PACKAGE.name}.experiments.published" in names else []
-    )
-    known = [data / "datasets.yaml"] if f"{PACKAGE.name}.replication.registry" in names else []
-    stored = [*claims, *own]
-    return [*map(source, names), *(p for p in stored if p.is_file()), *published, *known]
+    files = [*map(source, names), *(p for p in [*own, *claims] if p.is_file())]
+    for module, read in READ.items():
+        if f"{PACKAGE.name}.{module}" in names:
+            files += sorted(data.glob(read))
+    found = [path.relative_to(PACKAGE.parent).as_posix() for path in files]
+    return [*found, LARGER] if f"{PACKAGE.name}.experiments.overnight" in names else found
 
 
 def main() -> None:
     """Print a line of prerequisites for each notebook, as make reads it."""
     root = PACKAGE.parent
     for notebook in sorted((root / "notebooks").glob("[0-9]*.ipynb")):
-        files = " ".join(path.relative_to(root).as_posix() for path in used_by(notebook))
-        larger = LARGER if "experiments/overnight.py" in files else ""
-        print(f"$(OUT)/{notebook.name}: {files} {larger}".rstrip())
+        print(f"$(OUT)/{notebook.name}: {' '.join(used_by(notebook))}")
 
 
 if __name__ == "__main__":

@@ -44,11 +44,11 @@ LEDGER, LIBRARY = "The ledger", "Claims about this library"
 RULE = (
     "A verdict goes by the whole 95% interval: inside the threshold *holds*, outside *does not "
     "hold*, across it *not resolved*, or *no power* if half the interval is wider than the effect "
-    "that the paper reports, or if so few seeds could not have decided it either way. *threshold*: "
-    "git shows it *fixed before* the first verdict, committed *with* it, or written *after a "
-    "pilot* whose numbers were known. In bold: claims that decide a message. Below each: its "
-    "statistic."
+    "that the paper reports, or if so few seeds could not have decided it either way. Identities "
+    "are settled by calculation and not counted. *threshold* says what git shows: *fixed before* "
+    "the first verdict, committed *with* it, or written *after a pilot* whose numbers were known."
 )
+READ = f"{RULE} In bold: claims that decide a message. Below each: its statistic."
 
 
 def write(profile: str) -> None:
@@ -62,7 +62,7 @@ def write(profile: str) -> None:
         "ledger.html": page(ledger, profile),
         "ledger.md": markdown(ledger),
         "library.html": page(library, profile, LIBRARY),
-        "library.md": "\n".join([f"# {LIBRARY}", "", RULE, "", *_rows(library, ())]),
+        "library.md": "\n".join([f"# {LIBRARY}", "", READ, "", *_rows(library, ())]),
     }.items():
         with atomic(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -189,11 +189,17 @@ def _parts(row: dict[str, Any]) -> list[str]:
 
 def markdown(ledger: pd.DataFrame) -> str:
     """The ledger in Markdown: what a web forge shows, message by message, with anchors."""
-    lines = ["# The ledger", "", counted(ledger), "", messages_markdown(ledger, ""), "", RULE, ""]
+    lines = ["# The ledger", "", counted(ledger), "", messages_markdown(ledger, ""), "", READ, ""]
     for message in messages():
         own = ledger[ledger["message"] == message.id]
         lines += [f'<a id="message-{message.id}"></a>', f"## {message.id} · {message.name}", ""]
         lines += [f"{message.message} Reproduced if: {message.rule}.", ""]
+        for control, claims in message.presumes.items():
+            named = ", ".join(f"`{claim}`" for claim in claims)
+            lines += [
+                f"Unresolved, whatever it says, where `{control}` does not hold: {named}.",
+                "",
+            ]
         lines += [f"The paper, {message.source}: {message.quote}", ""]
         lines += _by_setting(own, message.id, tuple(message.decided_by))
     lines += ["## Checks of the paper's text", "", *_rows(ledger[ledger["message"].isna()], ())]

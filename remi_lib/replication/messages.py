@@ -36,13 +36,13 @@ TERMS = (  # what the table of messages needs to be read, wherever it stands
     "unresolved if it crosses. A message is reproduced if all its claims hold and not reproduced "
     "if one fails; it has no power if none fails and one is unresolved. It is reproduced with a "
     "condition if all hold and a further check shows where the result stops: the words below the "
-    "status. What a claim says of trained losses counts as unresolved where the runs end before "
-    "half-way. Claims are judged one by one: of many at 95% a few go wrong. A message is decided "
-    "at the paper's own setting where that could be run, else on real data at a smaller size; "
-    "theorems on small problems of ours. A stand-in is another problem in the paper's place "
-    "(digits for CIFAR-10, generated textures for ImageNet, a shorter staircase) and decides "
-    "nothing: a message with nothing else is not tested. n counts the seeds, runs or samples of a"
-    " claim; a calculated one needs none."
+    "status. What a claim says of trained losses counts as unresolved where a check shows that "
+    "the runs end too early. Claims are judged one by one: of many at 95% a few go wrong. A "
+    "message is decided at the paper's own setting where that could be run, else on real data at "
+    "a smaller size; theorems on small problems of ours. A stand-in is another problem in the "
+    "paper's place (digits for CIFAR-10, generated textures for ImageNet, a shorter staircase) "
+    "and decides nothing: a message with nothing else is not tested. n counts the seeds, runs or "
+    "samples of a claim; a calculated one needs none."
 )
 
 
@@ -154,7 +154,8 @@ def in_setting(message: Message, ledger: pd.DataFrame, setting: str) -> Finding:
 
 
 def presumed(message: Message, ledger: pd.DataFrame) -> pd.DataFrame:
-    """The ledger, in which a claim has no power on a data set where what it presumes fails."""
+    """The ledger, in which a claim has no power on a data set where what it presumes was judged
+    and does not hold, or is not resolved."""
     base, dataset = _split(ledger["id"])
     verdict = ledger["verdict"].copy()
     fails = ~ledger["verdict"].isin([*KEPT, NOT_RUN])

@@ -28,8 +28,13 @@ from remi_lib.replication.evidence import exact, with_test_images
 
 
 def prepared(runs: pd.DataFrame) -> pd.DataFrame:
-    """The paper's losses among the runs, with ``error``, ``failed`` and an accuracy for all."""
+    """The paper's losses among the runs, with ``error``, ``failed`` and an accuracy for all.
+
+    Without any run there is nothing to add.
+    """
     runs = runs[runs["loss"].isin(LOSSES)].copy()
+    if runs.empty:
+        return runs
     runs["error"], runs["failed"] = mi_error(runs), failed(runs)
     return runs.assign(accuracy=accuracy_or_guess(runs))
 
