@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -110,7 +111,12 @@ def outcome(terms: pd.DataFrame, steps: int) -> pd.DataFrame:
 def former(name: str) -> pd.DataFrame | None:
     """The committed table of this name, to which new rows are added; None without one."""
     path = figures_dir(PROFILE) / f"{name}.csv"
-    return pd.read_csv(path) if path.exists() else None
+    return _read(path) if path.exists() else None
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """A table; hashes stay text, though one of digits, or with an e among them, looks a number."""
+    return pd.read_csv(path, dtype={"commit": str, "config": str})
 
 
 def is_committed(name: str) -> bool:
@@ -120,7 +126,7 @@ def is_committed(name: str) -> bool:
 
 def committed(name: str) -> pd.DataFrame:
     """A committed table of this profile, for a notebook to show beside its own smaller run."""
-    return pd.read_csv(project_root() / "figures" / PROFILE / f"{name}.csv")
+    return _read(project_root() / "figures" / PROFILE / f"{name}.csv")
 
 
 def control_tables() -> pd.DataFrame | None:

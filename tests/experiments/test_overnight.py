@@ -16,7 +16,7 @@ from remi_lib.experiments import (
 )
 from remi_lib.experiments.rules import RULES
 from remi_lib.paths import figures_dir, project_root
-from remi_lib.replication import cells
+from remi_lib.replication import cells, store
 from remi_lib.replication.parameters import check
 
 TINY = {
@@ -58,7 +58,7 @@ def test_tables_of_a_half_done_profile_and_of_the_next_sitting():
     assert set(first["loss"]) == {"mine", "remine", "nwj", "renwj"}
     overnight.tables()
     pd.testing.assert_frame_equal(pd.read_csv(figures_dir("overnight") / "fig7.csv"), first)
-    ended = pd.read_csv(figures_dir("overnight") / "fig7_runs.csv")
+    ended = overnight.former("fig7_runs")
     assert set(ended["commit"]) == {cells.commit()}
     for cell in plan[:2]:  # the cache is lost, the committed table is not
         for path in cells.folder_of(cell).iterdir():
@@ -69,6 +69,16 @@ def test_tables_of_a_half_done_profile_and_of_the_next_sitting():
     assert set(both["loss"]) == set(first["loss"]) | {"infonce", "reinfonce"}
     kept = both[both["loss"].isin(first["loss"])]
     pd.testing.assert_frame_equal(kept.reset_index(drop=True), first)
+
+
+def test_a_hash_that_looks_like_a_number_is_text():
+    hashes = ["389459992198", "12e456789012"]
+    store.write_csv(
+        pd.DataFrame({"commit": hashes, "n": [1, 2]}), figures_dir("overnight") / "x.csv"
+    )
+    found = overnight.former("x")
+    assert found["commit"].tolist() == hashes
+    assert found["n"].sum() == 3
 
 
 def test_rivals_have_names_of_their_own():
