@@ -11,6 +11,7 @@ import yaml
 
 from remi_lib import rivals
 from remi_lib.experiments import (
+    full_cifar10,
     one_hot_controls,
     runs,
     small_images,
@@ -119,5 +120,5 @@ def plan() -> list[Cell]:
         for some in (decisive, rival_cells(p))
     ]
     images = [*small_images.image_cells(), *small_outputs.output_cells()]
-    last = [*tiny_images.image_cells(), *two_views.view_cells()]
+    last = [*tiny_images.image_cells(), *two_views.view_cells(), *full_cifar10.image_cells()]
     return [*control_cells(), *by_seed[0], *by_seed[1], *images, *last]
