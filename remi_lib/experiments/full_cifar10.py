@@ -15,13 +15,16 @@ import pandas as pd
 
 from remi_lib.critics import ImageCritic
 from remi_lib.evaluation import class_accuracy
-from remi_lib.experiments.image_results import runs_of
+from remi_lib.experiments.image_results import accuracy_or_guess, runs_of
 from remi_lib.experiments.image_runs import Run, execute, outputs
 from remi_lib.experiments.published import AHEAD
-from remi_lib.experiments.small_images import BATCH, CROSS_ENTROPY, NET, rows_of
-from remi_lib.images import ImageSet
+from remi_lib.experiments.small_images import BATCH, CROSS_ENTROPY, NET, NOTEBOOK, rows_of
+from remi_lib.experiments.verdicts import benchmark
+from remi_lib.experiments.verdicts.common import complete_seeds, test_images
+from remi_lib.images import ImageSet, load_images
 from remi_lib.replication import cells
 from remi_lib.replication.cells import Cell
+from remi_lib.replication.claims import Ledger
 from remi_lib.replication.store import Tables, cached
 
 DATASET, EPOCHS, SEEDS = "cifar10", 10, 3
@@ -88,3 +91,31 @@ def packed(right: np.ndarray) -> str:
 def unpacked(text: str, images: int) -> np.ndarray:
     """The bits that :func:`packed` packed (images,)."""
     return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=images).astype(bool)
+
+
+def judge(rows: pd.DataFrame, profile: str) -> Ledger:
+    """Judge message 9's claim from the seeds at which every loss ran, two at least."""
+    ledger = Ledger(NOTEBOOK, profile, [DATASET])
+    complete = complete_seeds(rows, LOSSES)
+    if len(complete) > 1:
+        own = rows[rows["seed"].isin(complete)].assign(dataset=DATASET)
+        known = own.assign(accuracy=accuracy_or_guess(own))
+        benchmark.judge_beats_ce(ledger, DATASET, known, answers(own))
+    return ledger
+
+
+def answers(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row per test image, a column per loss: the share of its seeds that get the image right.
+
+    A run that diverged guesses, as its accuracy does.
+    """
+    images, guess = test_images(DATASET), 1 / load_images(DATASET).classes
+
+    def bits(run: pd.Series) -> np.ndarray:
+        lost = np.isfinite(run["diverged_step"])
+        return np.full(images, guess) if lost else unpacked(run["right"], images)
+
+    by_loss = rows.groupby("loss", sort=False)
+    return pd.DataFrame(
+        {loss: np.mean([bits(run) for _, run in own.iterrows()], 0) for loss, own in by_loss}
+    )

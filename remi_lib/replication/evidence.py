@@ -101,6 +101,21 @@ def with_test_images(samples: ArrayLike, accuracies: Sequence[ArrayLike], images
     return Evidence("mean", value, value - half, value + half, over_seeds.n)
 
 
+def with_answers(samples: ArrayLike, answers: ArrayLike) -> Evidence:
+    """:func:`with_test_images` where it is known which test images each network got right.
+
+    ``answers``: the same difference at each test image, its mean over seeds (and losses); their
+    variance / images takes the place of the binomial one, so mistakes that two networks share
+    cancel.  What seeds add to it is counted twice, on the wide side.
+    """
+    over_seeds, each = measure("mean", samples), np.asarray(answers, dtype=float)
+    if len(each) < 2 or not math.isclose(each.mean(), over_seeds.value, abs_tol=1e-6):
+        raise ValueError(f"answers: their mean, {each.mean()}, is not that of the samples")
+    error = stats.norm.ppf(0.975) * each.std(ddof=1) / math.sqrt(len(each))
+    half, value = math.hypot(over_seeds.sees, error), over_seeds.value
+    return Evidence("mean", value, value - half, value + half, over_seeds.n)
+
+
 def p_value(samples: ArrayLike, threshold: float) -> float | None:
     """Two-sided t test of the mean against a threshold; None where there is no spread to test."""
     x = np.asarray(samples, dtype=float)

@@ -183,11 +183,11 @@ def _outcome(verdicts: Iterable[str]) -> Status:
 def _split_outcomes(
     outcomes: dict[str, Status], own: pd.DataFrame, dataset: pd.Series
 ) -> list[str]:
-    """ "CIFAR-10: reproduced, MNIST: no power", where data sets of a setting disagree."""
+    """ "on CIFAR-10: reproduced, on MNIST: no power", where data sets of a setting disagree."""
     if len(set(outcomes.values())) < 2:
         return []
-    title = {name: own["dataset"][dataset == name].iloc[0] for name in outcomes}
-    return [", ".join(f"{title[name]}: {status}" for name, status in outcomes.items())]
+    title = {name: _short(name, own["dataset"][dataset == name].iloc[0]) for name in outcomes}
+    return [", ".join(f"on {title[name]}: {status}" for name, status in outcomes.items())]
 
 
 def _parts(message: Message, verdicts: pd.Series, base: pd.Series, status: Status) -> list[str]:

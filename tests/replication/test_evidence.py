@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from remi_lib.replication.evidence import Evidence, exact, holm, measure, p_value, with_test_images
+from remi_lib.replication.evidence import (
+    Evidence,
+    exact,
+    holm,
+    measure,
+    p_value,
+    with_answers,
+    with_test_images,
+)
 
 
 def test_each_estimand_by_hand():
@@ -75,6 +83,25 @@ def test_images_of_a_simulation_are_covered():
         found = with_test_images([first - second] * 3, [first, second], 200)
         hits += found.low < 0.1 < found.high
     assert 0.9 < hits / 300 <= 1
+
+
+def test_images_that_two_networks_share_are_covered_more_tightly():
+    """Mistakes in common: the paired interval holds the truth in 95% and is the narrower one."""
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(300):
+        hard = rng.random(200) < 0.2
+        first, second = ~hard, ~(hard | (rng.random(200) < 0.1))  # 0.8 and 0.72
+        rates = [first.mean(), second.mean()]
+        gain = [rates[0] - rates[1]] * 3
+        found = with_answers(gain, first.astype(float) - second)
+        hits += found.low < 0.08 < found.high
+        assert found.sees < with_test_images(gain, rates, 200).sees
+    assert 0.9 < hits / 300 < 0.99
+
+
+def test_answers_that_are_not_the_samples_are_refused():
+    with pytest.raises(ValueError, match=r"answers: their mean, 0\.5"):
+        with_answers([0.1, 0.1], [1.0, 0.0])
 
 
 def test_holm_by_hand():

@@ -170,7 +170,7 @@ def test_data_sets_that_disagree_are_a_condition():
     )
     found = decide(MESSAGE, rows)[1]
     assert found.status is Status.CONDITION
-    assert found.condition == "x: reproduced, y: not reproduced"
+    assert found.condition == "on x: reproduced, on y: not reproduced"
     # Claims of two data sets do not add up to one that was judged.
     apart = ledger(("a@x", "reduced", "holds"), ("b@y", "reduced", "holds"))
     assert decide(MESSAGE, apart)[1].status is Status.NOT_TESTED

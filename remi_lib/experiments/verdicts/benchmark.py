@@ -24,7 +24,7 @@ from remi_lib.experiments.verdicts.common import (
 from remi_lib.images import load_images
 from remi_lib.losses import FAMILIES, LOSSES
 from remi_lib.replication.claims import Ledger
-from remi_lib.replication.evidence import exact, with_test_images
+from remi_lib.replication.evidence import Evidence, exact, with_answers, with_test_images
 
 
 def prepared(runs: pd.DataFrame) -> pd.DataFrame:
@@ -71,16 +71,24 @@ def judge_middle(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:
     )
 
 
-def judge_beats_ce(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:
-    """Judge from SLB runs whether :data:`~.published.AHEAD` beat cross-entropy in accuracy."""
-    images = test_images(dataset)
+def judge_beats_ce(
+    ledger: Ledger, dataset: str, slb: pd.DataFrame, answers: pd.DataFrame | None = None
+) -> None:
+    """Judge from SLB runs whether :data:`~.published.AHEAD` beat cross-entropy in accuracy.
+
+    ``answers``: a row per test image, a column per loss, the share of the seeds that get it right.
+    """
     wide = slb.pivot(index="seed", columns="loss", values="accuracy").dropna(axis=1)
-    ahead = wide.sub(wide["infonce"], axis=0).drop(columns="infonce")
-    entropy = wide["infonce"]
-    each = {str(x): with_test_images(ahead[x], [wide[x], entropy], images) for x in ahead}
-    chosen = list(AHEAD)
-    mean = with_test_images(ahead[chosen].mean(axis=1), [wide[chosen], entropy], images)
-    sayer(ledger, dataset)("table2.slb.beats-ce", mean, each)
+
+    def ahead(losses: list[str]) -> Evidence:
+        gain = wide[losses].mean(axis=1) - wide["infonce"]
+        if answers is None:
+            rates = [wide[losses], wide["infonce"]]
+            return with_test_images(gain, rates, test_images(dataset))
+        return with_answers(gain, answers[losses].mean(axis=1) - answers["infonce"])
+
+    each = {str(x): ahead([str(x)]) for x in wide.columns.drop("infonce")}
+    sayer(ledger, dataset)("table2.slb.beats-ce", ahead(list(AHEAD)), each)
 
 
 def judge_failures(ledger: Ledger, dataset: str, clb: pd.DataFrame) -> None:
