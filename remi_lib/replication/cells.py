@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,18 @@ def folder_of(cell: Cell) -> Path | None:
     wanted = json.loads(json.dumps(cell.config))
     for path in sorted(cache_dir().glob(f"{cell.folders}*/config.json")):
         try:
-            found = read_json(path)["config"]
+            found = _config(path, path.stat().st_mtime_ns)
         except (OSError, ValueError, KeyError):
             continue
         if {key: found.get(key) for key in wanted} == wanted:
             return path.parent
     return None
+
+
+@cache
+def _config(path: Path, written: int) -> dict[str, Any]:
+    """A result's configuration, read once for as long as its file stays: a plan asks often."""
+    return read_json(path)["config"]
 
 
 def tables_of(cell: Cell) -> Tables | None:
