@@ -74,10 +74,6 @@ class PairTable:
             mass = mass * _count(self.joint)
         return torch.cat([mass, mass], -1) / 2 if self.both_ways else mass
 
-    def joint_mass(self) -> Tensor:
-        """As :meth:`Scores.joint_mass`."""
-        return self.row_mass().sum(-1)
-
     def joint_mean(self) -> Tensor:
         """As :meth:`Scores.joint_mean`."""
         if self.joint.dtype == torch.bool:

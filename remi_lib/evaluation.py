@@ -102,7 +102,6 @@ def windowed(
     joint: Tensor,
     log_partition: Tensor,
     window: int,
-    pairs: Tensor | None = None,
 ) -> Tensor:
     """Mean over windows of ``window`` batches of each window's pooled estimate: (..., n) -> (...).
 
@@ -115,8 +114,7 @@ def windowed(
     def cut(x: Tensor) -> Tensor:
         return x[..., : count * window].unflatten(-1, (count, window))
 
-    shares = None if pairs is None else cut(pairs)
-    return micro(bound, cut(joint), cut(log_partition), shares).mean(-1)
+    return micro(bound, cut(joint), cut(log_partition)).mean(-1)
 
 
 def class_accuracy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -29,24 +29,12 @@ class ImageSet:
     peak: int = 255
     stand_in_for: str | None = None
     source: str = ""  # what was read, "JPEG copy": a copy that is not the published archive
-    checksum: str = ""  # sha256 of the decoded copy
 
     @property
     def printed(self) -> str:
         """The name with what was read: "CIFAR-10 (JPEG copy)"."""
         name = PRINTED.get(self.name, self.name)
         return f"{name} ({self.source})" if self.source else name
-
-    def about(self) -> dict[str, str | int | float]:
-        """What was read, as plain data to be kept with results."""
-        return {
-            "name": self.printed,
-            "train": len(self.train_y),
-            "test": len(self.test_y),
-            "classes": self.classes,
-            "entropy": round(self.entropy, 6),
-            "checksum": self.checksum,
-        }
 
     @property
     def entropy(self) -> float:
@@ -118,9 +106,7 @@ def _folders(name: str, folder: Path) -> ImageSet:
         for pair in ((found.train_x, found.test_x), (found.train_y, found.test_y))
     )
     classes = image_folders.LAYOUTS[name].classes
-    source = f"{found.kind} copy"
-    checksum = found.checksum
-    return ImageSet(name, x[0], y[0], x[1], y[1], classes, source=source, checksum=checksum)
+    return ImageSet(name, x[0], y[0], x[1], y[1], classes, source=f"{found.kind} copy")
 
 
 def _part(whole: ImageSet, name: str, each: int) -> ImageSet:

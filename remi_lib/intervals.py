@@ -6,13 +6,13 @@ Ground, which imports nothing of the library.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, SupportsFloat
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-Estimand = Literal["mean", "median", "share", "exact", "missing"]
+Estimand = Literal["mean", "median", "share", "missing"]
 LEVEL = 0.95
 
 
@@ -26,11 +26,11 @@ class Estimate(_Interval):
     """A number and its interval: a tuple (value, low, high) that knows where it comes from.
 
     Attributes:
-        estimand: what the number estimates or is: "mean" or "median" over seeds, "share" of the
-            seeds, an "exact" number that no sampling made, or "missing".
+        estimand: what the number estimates: "mean" or "median" over seeds, "share" of the seeds,
+            or "missing".
         level: the confidence of [low, high].  Of a median of fewer than 6 samples it is below
-            0.95 (:func:`median_interval`); of an exact number 1; of a missing one 0.
-        n: how many samples it rests on; None for an exact or a missing number.
+            0.95 (:func:`median_interval`); of a missing number 0.
+        n: how many samples it rests on; None for a missing number.
 
     Equality is the tuple's, so that numbers compare with numbers.
     """
@@ -54,19 +54,8 @@ class Estimate(_Interval):
         self.n = n
         return self
 
-    @property
-    def sure(self) -> bool:
-        """Whether [low, high] is an interval of 95% confidence or more, which a verdict needs."""
-        return self.level >= LEVEL
-
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-def exact(value: SupportsFloat) -> Estimate:
-    """A number that no sampling made; its interval is itself, at level 1."""
-    number = float(value)
-    return Estimate(number, number, number, "exact", 1.0)
 
 
 def missing() -> Estimate:
@@ -94,7 +83,7 @@ def median_interval(samples: ArrayLike, level: float = LEVEL) -> Estimate:
     Infinite samples are welcome (a diverged member is worse than any number).  With 10 samples
     the interval runs from the 2nd to the 9th (coverage 97.9%).  Below 6 samples no interval of
     order statistics reaches 95%: the whole range is given with the level it has, 1 - 2^(1 - n),
-    and ``sure`` is False.
+    and no verdict rests on it.
 
     Raises ValueError for fewer than two samples or a NaN.
     """

@@ -1,4 +1,4 @@
-"""Optimisers that act on each member of a stack alone.  Ground: no import of the library."""
+"""Optimisers that act on each member of a stack alone."""
 
 from __future__ import annotations
 

@@ -19,13 +19,13 @@ from remi_lib.losses import Loss
 from remi_lib.scores import Scores, class_pairs, support_counts
 from remi_lib.streams import numpy_generator
 
+LARGEST = 50.0  # bound on |T|, which stands for infinity where the supremum is not attained
+
 
 class Optimum(NamedTuple):
-    """The two-valued critic that maximises an objective, and what is read there (nats)."""
+    """What is read at the two-valued critic that maximises an objective (nats)."""
 
     mi: float
-    joint_value: float
-    other_value: float
     product_term: float
     penalty: float
     objective: float
@@ -71,26 +71,18 @@ def contrastive_law(class_counts: ArrayLike, batch: int, draws: int = 20_000, se
     return Law(support_counts(same, pairs * same, pairs), torch.from_numpy(times / draws))
 
 
-def optimum(
-    loss: Loss,
-    law: Law,
-    nonnegative: bool = False,
-    largest: float = 50.0,
-    reading: Loss | None = None,
-) -> Optimum:
+def optimum(loss: Loss, law: Law, nonnegative: bool = False) -> Optimum:
     """Maximise the mean objective of ``loss`` over the tables of a ``law``, by exact sums.
 
     Args:
         loss: any of :func:`~remi_lib.losses.make_loss`, with float settings.
         law: of the tables that a batch can be.
         nonnegative: the critic cannot fall below 0, as an inner product of ReLU features.
-        largest: bound on |T|, which stands for infinity where the supremum is not attained.
-        reading: the loss whose MI is reported at the optimum; ``loss`` itself if None.
 
     Returns:
         The best of several starts of L-BFGS-B; :class:`Optimum` of mean values over the law.
     """
-    low = 0.0 if nonnegative else -largest
+    low = 0.0 if nonnegative else -LARGEST
 
     def table(x: Tensor) -> Scores:
         return law.tables.map(x[1] + (x[0] - x[1]) * law.tables.values)
@@ -104,13 +96,11 @@ def optimum(
         (gradient,) = torch.autograd.grad(value, x)
         return value.item(), gradient.numpy()
 
-    bounds = [(low, largest)] * 2
+    bounds = [(low, LARGEST)] * 2
     found = [
         minimize(negative, start, jac=True, method="L-BFGS-B", bounds=bounds, tol=1e-12)
         for start in ([1.0, 0.5], [3.0, max(low, -2.0)], [8.0, max(low, -8.0)])
     ]
     best = torch.tensor(min(found, key=lambda result: result.fun).x)
     at = loss(table(best))
-    read = at if reading is None else reading(table(best))
-    terms = (mean(x).item() for x in (at.product_term, at.penalty, at.objective))
-    return Optimum(mean(read.mi).item(), *best.tolist(), *terms)
+    return Optimum(*(mean(x).item() for x in (at.mi, at.product_term, at.penalty, at.objective)))

@@ -1,4 +1,4 @@
-"""Trainings that are remembered: the one wrapper that every experiment trains through."""
+"""Trainings that are remembered: how notebooks train critics on synthetic pairs."""
 
 from __future__ import annotations
 

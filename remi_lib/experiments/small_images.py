@@ -7,10 +7,10 @@ which losses fail, and which have begun to train; none has finished.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -130,7 +130,10 @@ def table() -> pd.DataFrame | None:
     return rows_of(found) if found else None
 
 
-def finished(runs: Sequence[Run], todo: Iterable[Cell]) -> dict[Run, cells.Tables]:
+R = TypeVar("R", bound=Hashable)
+
+
+def finished(runs: Sequence[R], todo: Iterable[Cell]) -> dict[R, cells.Tables]:
     """The results of those runs that are done; ``todo``: the cell of each.
 
     Whatever code computed them: an edit makes no result disappear.

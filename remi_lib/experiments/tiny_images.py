@@ -17,7 +17,7 @@ from remi_lib.experiments import small_images
 from remi_lib.experiments.image_results import runs_of
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.imagenet import table3
-from remi_lib.experiments.small_images import cell_of, finished
+from remi_lib.experiments.small_images import CROSS_ENTROPY, cell_of, finished
 from remi_lib.experiments.verdicts import imagenet as verdicts
 from remi_lib.experiments.verdicts.common import complete_seeds, test_images
 from remi_lib.image_folders import LAYOUTS
@@ -35,7 +35,6 @@ SEEDS, PAIR, PAIR_SEEDS = 3, ("nwj", "renwj"), 6
 # Of notebook 8's GPU profile: the largest and the middle one of the paper's three.  The paper does
 # not say which Table 3 used.
 WEIGHTS = {"clb": 0.01, "slb": 0.1}
-CROSS_ENTROPY = "infonce"  # in SLB
 # In the order in which they run: first what explodes in CLB and what does not, last cross-entropy,
 # which no verdict needs.
 LOSSES = {

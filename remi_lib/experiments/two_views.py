@@ -13,11 +13,11 @@ from functools import partial
 import pandas as pd
 
 from remi_lib.experiments import view_runs
+from remi_lib.experiments.small_images import finished
 from remi_lib.experiments.verdicts.common import complete_seeds
 from remi_lib.experiments.view_runs import VICREG, View
 from remi_lib.experiments.z_loss import report
 from remi_lib.images import load_images
-from remi_lib.replication import cells
 from remi_lib.replication.cells import Cell
 from remi_lib.replication.claims import Ledger
 
@@ -54,8 +54,7 @@ def table() -> pd.DataFrame | None:
     """
     found = [
         tables["summary"].assign(loss=view.loss, seed=view.seed, epochs=view.epochs)
-        for view, cell in zip(planned(), view_cells(), strict=True)
-        if (tables := cells.tables_of(cell))
+        for view, tables in finished(planned(), view_cells()).items()
     ]
     if not found:
         return None

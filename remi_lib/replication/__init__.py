@@ -1,1 +1,1 @@
-"""What any replication needs; this wing knows no loss and no data set, they are handed in."""
+"""What any replication needs; this wing computes with no loss and no data set."""

@@ -13,7 +13,6 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from pandas.io.formats.style import Styler
 
-from remi_lib.intervals import Estimate
 from remi_lib.paths import figures_dir
 from remi_lib.replication.evidence import Evidence, holm, measure, p_value
 from remi_lib.replication.registry import (  # noqa: F401 - others find them here
@@ -48,7 +47,7 @@ class Ledger:
     def judge(
         self,
         claim: str | Claim,
-        evidence: Evidence | Estimate | ArrayLike,
+        evidence: Evidence | ArrayLike,
         parts: Mapping[str, Evidence | ArrayLike] | None = None,
     ) -> Verdict:
         """Record and return the verdict on a claim: by id (``id@dataset``), or one of your own.
@@ -163,12 +162,8 @@ def _in_force(entries: Sequence[dict]) -> dict[str, dict]:
     return found
 
 
-def _evidence(claim: Claim, given: Evidence | Estimate | ArrayLike) -> Evidence:
+def _evidence(claim: Claim, given: Evidence | ArrayLike) -> Evidence:
     """The evidence for a claim; a statistic of another estimand than the claim's is refused."""
-    if isinstance(given, Estimate):
-        if not given.sure:
-            raise ValueError(f"{given} is an interval of {given.level:.0%}, a verdict needs 95%")
-        given = Evidence.of(given)
     if not isinstance(given, Evidence):
         given = measure(claim.estimand or "mean", given)
     if claim.estimand and given.estimand != claim.estimand:
@@ -265,8 +260,7 @@ def collect(profile: str) -> pd.DataFrame:
     for folder in [*folders, *([own] if profile not in EVIDENCE else [])]:
         for path in sorted((folder / "claims").glob("*.json")):
             for entry in read_json(path):
-                if "sees" in entry:  # else judged under rules that are no more
-                    found[entry["id"]] = {**entry, "profile": folder.name}
+                found[entry["id"]] = {**entry, "profile": folder.name}
     rows: list[dict] = []
     for claim in registry().values():
         keys = [key for key in found if key.partition("@")[0] == claim.id]

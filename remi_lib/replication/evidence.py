@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from remi_lib.intervals import Estimate, fraction_interval, mean_interval, median_interval
+from remi_lib.intervals import fraction_interval, mean_interval, median_interval
 
 ESTIMANDS = ("mean", "median", "share", "exact")
 FEWEST = {"mean": 2, "median": 6, "share": 2}  # 6: the fewest whose range covers the median at 95%
@@ -34,11 +34,6 @@ class Evidence:
     def __post_init__(self) -> None:
         if self.estimand not in ESTIMANDS:
             raise ValueError(f"estimand: {self.estimand!r} is none of {ESTIMANDS}")
-
-    @classmethod
-    def of(cls, estimate: Estimate) -> Evidence:
-        """An interval as evidence, with the number of its samples."""
-        return cls(estimate.estimand, *estimate, estimate.n)
 
     def checked(self) -> Evidence:
         """Itself, for the ledger.  Raises ValueError if no verdict can rest on it."""
@@ -79,7 +74,7 @@ def measure(estimand: str, samples: ArrayLike) -> Evidence:
     if len(x) < FEWEST[estimand]:
         raise ValueError(f"samples: a {estimand} needs {FEWEST[estimand]} or more, got {len(x)}")
     interval = {"mean": mean_interval, "median": median_interval, "share": fraction_interval}
-    return Evidence.of(interval[estimand](x)).checked()
+    return Evidence(estimand, *interval[estimand](x), len(x)).checked()
 
 
 def with_test_images(samples: ArrayLike, accuracies: Sequence[ArrayLike], images: int) -> Evidence:

@@ -1,6 +1,6 @@
 """The ledger as files: a page to search in, the same in Markdown, and JSON for machines.
 
-All three are written beside a profile's figures and are functions of the ledger alone.  The
+All three are written beside a profile's figures; the page also links the files that lie there.  The
 library's own claims are in files of their own, ``library.*``.
 """
 

@@ -53,11 +53,6 @@ class Member:
         at_least("batch", self.batch, 2)
         self.make_loss()
 
-    @property
-    def family(self) -> str:
-        """The loss without its penalty: "renwj" -> "nwj"."""
-        return split_name(self.loss)[0]
-
     def make_loss(self) -> Loss:
         """The loss with those settings that belong to it; the others are ignored."""
         family, regularized = split_name(self.loss)
@@ -175,11 +170,6 @@ def terms(bound: Bound) -> dict[str, Tensor]:
 
 
 Recorder = Callable[[Scores, Bound], Mapping[str, Tensor]]
-
-
-def clip_limits(members: Sequence[Member], device: torch.device | str) -> Tensor:
-    """:attr:`Ensemble.limits` of some members."""
-    return Ensemble.of(members, device).limits
 
 
 class Task(Protocol):

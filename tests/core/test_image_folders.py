@@ -62,13 +62,9 @@ def test_pictures_and_labels_are_those_of_the_files(tmp_path):
     assert data.entropy == pytest.approx(math.log(3))
 
 
-def test_what_was_read_is_in_the_name_and_kept(tmp_path):
+def test_what_was_read_is_in_the_name(tmp_path):
     cifar(tmp_path, "jpg")
-    data = load_images("cifar10", tmp_path)
-    assert data.printed == "CIFAR-10 (JPEG copy)"
-    about = data.about()
-    assert (about["train"], about["test"], about["classes"]) == (12, 6, 3)
-    assert len(str(about["checksum"])) == 64
+    assert load_images("cifar10", tmp_path).printed == "CIFAR-10 (JPEG copy)"
 
 
 def test_grey_pictures_of_an_unbalanced_set(tmp_path):

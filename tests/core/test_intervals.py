@@ -11,7 +11,6 @@ from scipy import stats
 
 from remi_lib.intervals import (
     Estimate,
-    exact,
     fraction_interval,
     interval,
     mean_interval,
@@ -71,7 +70,6 @@ def test_an_estimate_says_what_it_estimates():
 def test_a_median_of_few_samples_has_no_95_percent_interval(samples, level):
     found = median_interval(range(samples))
     assert found.level == level
-    assert found.sure is (samples >= 6)
     if samples < 6:
         assert found[1:] == (0, samples - 1)
 
@@ -82,11 +80,9 @@ def test_the_level_of_a_short_median_is_its_coverage():
     assert np.mean(hits) == pytest.approx(median_interval([0, 1, 2]).level, abs=0.01)
 
 
-def test_exact_and_missing():
-    assert exact(np.float64(2)) == (2.0, 2.0, 2.0)
-    assert (exact(2).estimand, exact(2).level, exact(2).sure) == ("exact", 1.0, True)
+def test_a_missing_number():
     assert all(map(math.isnan, missing()))
-    assert (missing().estimand, missing().sure) == ("missing", False)
+    assert (missing().estimand, missing().level) == ("missing", 0.0)
 
 
 def test_an_estimate_travels_whole():
@@ -104,4 +100,3 @@ def test_an_interval_knows_its_samples():
     assert fraction_interval([True] * 3).n == 3
     assert mean_interval([1.0, 2.0]).n == 2
     assert median_interval(range(7)).n == 7
-    assert exact(1).n is None

@@ -103,7 +103,7 @@ def tables() -> dict[str, tuple[PairTable, Scores]]:
     }
 
 
-READINGS = ["joint_mass", "joint_mean", "product_mean", "log_mean_exp", "rows"]
+READINGS = ["joint_mean", "product_mean", "log_mean_exp", "rows"]
 READINGS += ["row_log_mean_exp", "row_variance"]
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from remi_lib.experiments import full_cifar10, image_results, overnight, small_images
-from remi_lib.experiments.full_cifar10 import LOSSES, packed, unpacked
+from remi_lib.experiments.full_cifar10 import LOSSES
+from remi_lib.experiments.image_answers import packed, unpacked
 from remi_lib.experiments.verdicts import benchmark, common
 from remi_lib.images import ImageSet
 from remi_lib.paths import figures_dir

@@ -112,14 +112,14 @@ torch.set_num_threads(1)
 from tests.experiments.test_longrun import run_of
 from remi_lib.experiments.imagenet.trees import open_tree
 from remi_lib.experiments.imagenet.longrun import Resources, execute
-run = run_of("clb", epochs=80, schedule="cosine", augment="crop")
+run = run_of("clb", epochs=80, augment="crop")
 execute(run, open_tree("textures", sys.argv[1]), Resources("cpu", workers=1, minutes=0))
 """
 
 
 def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(tree, tmp_path, monkeypatch):
     """SIGKILL, again and again: neither a gap nor a duplicate, and the same numbers."""
-    run = run_of("clb", epochs=80, schedule="cosine", augment="crop")
+    run = run_of("clb", epochs=80, augment="crop")
     monkeypatch.setenv("REMI_CACHE", str(tmp_path / "killed"))
     folder = run.folder(tree)
     checkpoint = longrun._checkpoint(folder)
@@ -159,7 +159,7 @@ def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(tree, tmp_path, monk
 
 def test_a_run_takes_up_its_checkpoint(tree, tmp_path, capsys):
     """In one process: stopped half-way by an error, the rest is what it would have been."""
-    run = run_of("slb", ("mine", "nwj"), epochs=9, schedule="cosine")
+    run = run_of("slb", ("mine", "nwj"), epochs=9)
     path = tmp_path / "state.pt"
     whole = train(run, tree, CPU)
     feed, count = training.feed, iter(range(10**6))
@@ -183,7 +183,6 @@ def test_a_run_takes_up_its_checkpoint(tree, tmp_path, capsys):
     pd.testing.assert_frame_equal(
         whole.history(whole.state.statistics), rest.history(rest.state.statistics)
     )
-    assert whole.schedule.get_last_lr() == rest.schedule.get_last_lr() == [0.0]
 
 
 def test_what_a_killed_writer_left_is_swept_away_and_garbage_is_not_trusted(tree, capsys):
@@ -369,10 +368,6 @@ def test_where_the_tree_lies_is_no_part_of_a_run(tree):
     ("call", "message"),
     [
         (lambda: run_of(epochs=0), "epochs: 0 is not allowed"),
-        (
-            lambda: run_of(schedule="step"),
-            "schedule: 'step' is not allowed; choose one",
-        ),
         (
             lambda: run_of(task={"net": "resnet18", "width": 512}),
             "members: resnet18 trains one at a time",

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from remi_lib.intervals import Estimate
 from remi_lib.paths import figures_dir
 from remi_lib.replication import claims, scoreboard
 from remi_lib.replication.claims import Claim, Ledger, Verdict, collect, compatible, registry
@@ -75,12 +74,10 @@ def test_a_qualifier_needs_its_reason(order, at_zero):
 
 
 def test_the_estimand_is_the_claims():
-    """A median where a mean is claimed, or an interval of 75%, is refused."""
+    """A median where a mean is claimed is refused."""
     ledger, mean = Ledger("13_samples_and_averages", "cpu"), "thm6.micro-drift"
     with pytest.raises(ValueError, match="the estimand is the mean, the evidence median"):
-        ledger.judge(mean, Estimate(1, 1, 1, "median"))
-    with pytest.raises(ValueError, match="a verdict needs 95%"):
-        ledger.judge(mean, Estimate(1, 1, 1, "mean", 0.75))
+        ledger.judge(mean, Evidence("median", 1, 1, 1))
     with pytest.raises(ValueError, match=rf"claim {mean}: .* finite"):
         ledger.judge(mean, [2.7, math.inf])
 
@@ -237,7 +234,7 @@ def test_collect_says_what_was_not_run():
     assert "digits" in scoreboard.styled_ledger(rows[rows["profile"] == "cpu"]).to_html()
 
 
-def test_the_largest_profile_gives_the_entry_and_old_rules_give_none():
+def test_the_largest_profile_gives_the_entry():
     for profile, value in (("cpu", 0.1), ("overnight", 0.3)):
         ledger = Ledger("03_target_constant", profile)
         judge_all(ledger)
@@ -245,10 +242,6 @@ def test_the_largest_profile_gives_the_entry_and_old_rules_give_none():
         ledger.save()
     row = collect("cpu").set_index("id").loc["fig4.second-term-at-target"]
     assert (row["value"], row["profile"]) == (0.3, "overnight")
-    path = figures_dir("overnight") / "claims" / "03_target_constant.json"
-    old = [{k: v for k, v in e.items() if k != "sees"} for e in json.loads(path.read_text())]
-    path.write_text(json.dumps(old))
-    assert collect("cpu").set_index("id").loc["fig4.second-term-at-target", "profile"] == "cpu"
 
 
 def entry(value, low, high):
@@ -271,10 +264,10 @@ def test_a_check_overlooks_noise_and_nothing_else(value, same, monkeypatch, tmp_
     """fig4.second-term-at-target holds below 0.5."""
     committed = Ledger("03_target_constant", "cpu")
     judge_all(committed)
-    committed.judge("fig4.second-term-at-target", Estimate(0.4, 0.3, 0.48, "median"))
+    committed.judge("fig4.second-term-at-target", Evidence("median", 0.4, 0.3, 0.48, 10))
     committed.save()
     monkeypatch.setenv("REMI_REFERENCE", str(figures_dir("cpu").parent))
     now = Ledger("03_target_constant", "cpu")
-    now.judge("fig4.second-term-at-target", Estimate(value, value - 0.1, value + 0.1, "median"))
+    now.judge("fig4.second-term-at-target", Evidence("median", value, value - 0.1, value + 0.1, 10))
     line = now.verdicts()
     assert line.startswith("fig4.second-term-at-target: holds (here: ") is same

@@ -40,6 +40,11 @@ def keyed() -> set[str]:
 KEYED = sorted(keyed())
 
 
+@pytest.mark.parametrize("module", KEYED)
+def test_no_stored_result_is_keyed_by_the_words_of_a_verdict(module):
+    assert not [name for name in imports.reached([module]) if ".verdicts" in name]
+
+
 @pytest.fixture
 def copied(tmp_path, monkeypatch) -> Path:
     package = tmp_path / "remi_lib"

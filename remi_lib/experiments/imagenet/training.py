@@ -6,9 +6,8 @@ the run, the next start goes on from there as if it had never been interrupted.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from remi_lib import distributed
-from remi_lib.checks import at_least, one_of
+from remi_lib.checks import at_least
 from remi_lib.critics import ImageCritic
 from remi_lib.devices import denormals_flushed
 from remi_lib.distributed import gather, share, world
@@ -33,17 +32,13 @@ from remi_lib.training import all_lost, ascend, divergence
 
 MODULE = "remi_lib.experiments.imagenet.evaluation"  # a result is filed by it and this one
 FLUSH = 20  # steps between looks at what the device has recorded
-SCHEDULES: Mapping[str, Callable[[float], float]] = {
-    "constant": lambda done: 1.0,
-    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
-}
 
 
 @dataclass(frozen=True)
 class LongRun:
     """One training with Adam on a tree; its members share the seed and every batch.
 
-    ``augment``: see :func:`~.trees.picture_transform`.  ``schedule``: "constant" is the paper's.
+    ``augment``: see :func:`~.trees.picture_transform`.
     """
 
     task: ImageTask
@@ -51,13 +46,11 @@ class LongRun:
     epochs: int
     lr: float = 1e-3
     augment: str = "resize"
-    schedule: str = "constant"
 
     def __post_init__(self) -> None:
         if len({(m.seed, m.batch) for m in self.members}) != 1:
             raise ValueError("members: those of a run share one seed and one batch size")
         at_least("epochs", self.epochs, 1)
-        one_of("schedule", self.schedule, SCHEDULES)
         if not self.task.stacks and len(self.members) != 1:
             raise ValueError(f"members: {self.task.net} trains one at a time")
         if self.task.net == "convnet" and self.task.precision != "float32":
@@ -147,10 +140,6 @@ class Trainer:
         self.update = torch.optim.Adam(
             self.critic.parameters(), lr=run.lr, fused=device.type != "mps"
         )
-        shape = SCHEDULES[run.schedule]
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.update, lambda step: shape(step / max(self.steps, 1))
-        )
         self.state = State()
 
     def outputs(self, images: Tensor, critic: nn.Module | None = None) -> Tensor:
@@ -161,9 +150,7 @@ class Trainer:
         """One step of ascent on the whole batch, of which this process holds a share."""
         outputs = gather(self.outputs(images, self.shared), dim=1)
         scores = self.run.task.table(outputs, gather(labels).expand(outputs.shape[:2]))
-        seen = ascend(scores, self.ensemble.loss, self.update, self.recorded)
-        self.schedule.step()
-        return seen
+        return ascend(scores, self.ensemble.loss, self.update, self.recorded)
 
     def save(self, path: Path) -> None:
         """Everything, in one file that replaces the former one as a whole."""
@@ -175,7 +162,6 @@ class Trainer:
                 {
                     "critic": self.critic.state_dict(),
                     "update": self.update.state_dict(),
-                    "schedule": self.schedule.state_dict(),
                     "rng": rng,
                     "state": asdict(self.state),
                 },
@@ -194,7 +180,6 @@ class Trainer:
             return False
         self.critic.load_state_dict(found["critic"])
         self.update.load_state_dict(found["update"])
-        self.schedule.load_state_dict(found["schedule"])
         torch.set_rng_state(found["rng"]["cpu"].cpu())
         if "cuda" in found["rng"] and self.device.type == "cuda":
             torch.cuda.set_rng_state(found["rng"]["cuda"].cpu(), self.device)

@@ -1,1 +1,1 @@
-"""What tables say about claims.  Nothing that computes imports it: words change no result."""
+"""What tables say about claims.  No stored result is keyed by it: words change none."""

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from remi_lib.experiments.one_hot_controls import NAME
 from remi_lib.experiments.verdicts.common import columns_of, seeds_with
-from remi_lib.intervals import difference, fraction_interval, median_interval
+from remi_lib.intervals import difference
 from remi_lib.replication.claims import Ledger
 from remi_lib.replication.evidence import exact
 
@@ -90,11 +90,10 @@ def judge_controls(rows: pd.DataFrame, profile: str) -> Ledger:
     ledger = Ledger(NAME, profile)
 
     def say(claim: str, values: ArrayLike) -> None:
-        ledger.judge(f"control.{claim}", median_interval(values))
+        ledger.judge(f"control.{claim}", values)
 
     def share_lost(claim: str, **where: object) -> None:
-        lost = chosen(rows, "diverged_step", **where).notna()
-        ledger.judge(f"control.{claim}", fraction_interval(lost))
+        say(claim, chosen(rows, "diverged_step", **where).notna())
 
     share_lost("step.nwj-finite", loss="nwj", lr=0.03)
     nwj, renwj = (chosen(rows, "exact_mi", loss=x, lr=0.03) for x in ("nwj", "renwj"))

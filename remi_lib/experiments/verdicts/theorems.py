@@ -1,4 +1,4 @@
-"""Verdicts of the appendix's theorems, from the tables that its notebook publishes."""
+"""Verdicts of the appendix's theorems, from tables of notebooks 9 and 13 or from draws made here."""
 
 from __future__ import annotations
 

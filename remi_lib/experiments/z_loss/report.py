@@ -15,7 +15,7 @@ from remi_lib.experiments import plots
 from remi_lib.experiments.verdicts.common import accuracy_gains, sayer, test_images, trained
 from remi_lib.experiments.z_loss.classifier import REMEDIES, sensitivity
 from remi_lib.images import load_images
-from remi_lib.intervals import Estimate, interval, mean_interval
+from remi_lib.intervals import mean_interval
 from remi_lib.losses import make_loss
 from remi_lib.replication.claims import Ledger
 from remi_lib.replication.evidence import exact, with_test_images
@@ -234,10 +234,10 @@ def views_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _paired(
     frame: pd.DataFrame, column: str, value: str, first: object, second: object
-) -> Estimate:
+) -> pd.Series:
     """first minus second of ``column``, by seed."""
     wide = frame.pivot(index="seed", columns=column, values=value)
-    return interval(wide[first] - wide[second])
+    return wide[first] - wide[second]
 
 
 def judge(ledger: Ledger, tables: Mapping[str, pd.DataFrame], ceiling: float, batch: int) -> None:
@@ -290,7 +290,7 @@ def judge_views(ledger: Ledger, dataset: str, families: Sequence[str], runs: pd.
 
 
 def _judge_rates(ledger: Ledger, table: pd.DataFrame) -> None:
-    def gain(first: str, second: str) -> Estimate:
+    def gain(first: str, second: str) -> pd.Series:
         return _paired(table, "remedy", "sensitivity", first, second)
 
     for remedy in REMEDIES:
@@ -312,8 +312,8 @@ def _judge_idle(ledger: Ledger, final: pd.DataFrame) -> None:
 def _judge_scale(ledger: Ledger, final: pd.DataFrame) -> None:
     full = final[final["precision"] == "float32"]
     scale = full.set_index("guard")["scale"]
-    ledger.judge("z.scale.grows", mean_interval(scale["none"]))
-    ledger.judge("z.scale.penalty-holds", mean_interval(scale["penalty"]))
+    ledger.judge("z.scale.grows", scale["none"])
+    ledger.judge("z.scale.penalty-holds", scale["penalty"])
     ledger.judge("z.scale.recall", _paired(full, "guard", "recall", "penalty", "clamp"))
     bare = final[final["guard"] == "none"]
     ledger.judge("z.scale.bfloat16", _paired(bare, "precision", "recall", "bfloat16", "float32"))
@@ -321,11 +321,11 @@ def _judge_scale(ledger: Ledger, final: pd.DataFrame) -> None:
 
 def _judge_calibration(ledger: Ledger, final: pd.DataFrame) -> None:
     chosen = final[final["weight"] == 0.1]
-    ledger.judge("z.calibration.normalised", mean_interval(chosen["log_z_95"]))
-    ledger.judge("z.calibration.bare-loss", mean_interval(chosen["nll_bare"] - chosen["nll"]))
+    ledger.judge("z.calibration.normalised", chosen["log_z_95"])
+    ledger.judge("z.calibration.bare-loss", chosen["nll_bare"] - chosen["nll"])
     by = final.groupby("seed")[["log_z_95", "nll"]]
     trade = by.apply(lambda own: own["log_z_95"].corr(own["nll"], "spearman"))
-    ledger.judge("z.calibration.trade", mean_interval(trade))
+    ledger.judge("z.calibration.trade", trade)
     ledger.judge("z.calibration.ece", _paired(final, "weight", "ece", 0.0, 0.1))
 
 
@@ -333,10 +333,10 @@ def _judge_plug_in(ledger: Ledger, final: pd.DataFrame, batch: int) -> None:
     top = final[final["level"] == final["level"].max()].set_index(["pin", "seed"])
     truth = final["level"].max()
     pinned = top.loc["rows", "plug_in"] - math.log(batch)
-    ledger.judge("z.plug-in.capped", mean_interval(pinned))
+    ledger.judge("z.plug-in.capped", pinned)
     apart = top.loc["rows without the pair"]
     nearer = (apart["infonce"] - truth).abs() - (apart["plug_in"] - truth).abs()
-    ledger.judge("z.plug-in.apart", interval(nearer))
+    ledger.judge("z.plug-in.apart", nearer)
 
 
 def _judge_language(ledger: Ledger, final: pd.DataFrame) -> None:
@@ -348,4 +348,4 @@ def _judge_language(ledger: Ledger, final: pd.DataFrame) -> None:
     for own in (half, full):
         wide = own.pivot(index="seed", columns="weight", values="nll")
         gains.append(wide[0.0] - wide[1e-2])
-    ledger.judge("z.language.bfloat16", interval(gains[0] - gains[1]))
+    ledger.judge("z.language.bfloat16", gains[0] - gains[1])
