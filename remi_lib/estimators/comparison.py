@@ -165,6 +165,7 @@ def _run(distribution: Distribution, method: str, seed: int) -> pd.DataFrame:
 
 
 KEYS = ["distribution", "method"]
+INFINITE = "infinite on"  # so many of the samples
 
 
 def _mean(samples: NDArray) -> intervals.Estimate:
@@ -183,7 +184,7 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (distribution, method), own in runs.groupby(KEYS, sort=False):
         error = (own["value"] - own["mi"]).to_numpy()
-        fine = bool(np.isfinite(error).all())
+        fine, lost = bool(np.isfinite(error).all()), int(np.isinf(error).sum())
         mean = _mean(error) if fine else (np.nan,) * 3
         inside = own["mi"].between(own["low"], own["high"]).mean()
         held = (own["lower"] <= own["mi"]).mean()
@@ -200,7 +201,9 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
                 "width": (own["high"] - own["low"]).mean(),
                 "held": held if own["lower"].notna().any() else np.nan,
                 "cpu_seconds": own["cpu_seconds"].median() if fine else np.nan,
-                "note": own["note"].fillna("").iloc[0],
+                "note": f"{INFINITE} {lost} of {len(own)}"
+                if lost
+                else own["note"].fillna("").iloc[0],
             }
         )
     return pd.DataFrame(rows)
@@ -210,13 +213,14 @@ def standing(runs: pd.DataFrame) -> pd.DataFrame:
     """Per distribution, estimate_mi against the best of the others, paired by sample.
 
     The best has the smallest mean |error| on the samples that it shares with estimate_mi, which
-    favours the others; one sample is no comparison where another has more, and a distribution of
-    which none has a number is left out.  ``verdict``:
+    favours the others, all the more as an infinite estimate counts as none; one sample is no
+    comparison where another has more, and a distribution of which none has a number is left out.
+    ``verdict``:
     "ahead" or "behind" if the difference's interval excludes 0, else "level"; none from one sample.
     """
     rows = []
     for distribution, group in runs.groupby("distribution", sort=False):
-        error = group.assign(error=(group["value"] - group["mi"]).abs())
+        error = group.assign(error=(group["value"] - group["mi"]).abs().replace(np.inf, np.nan))
         wide = error.pivot_table(index="seed", columns="method", values="error")
         others = wide.drop(columns="estimate_mi").dropna(axis=1, how="all")
         several = others.count() > 1
@@ -307,7 +311,7 @@ def _said(summary: pd.DataFrame, standings: pd.DataFrame) -> Iterator[str]:
 
 def _error_text(row: pd.Series) -> str:
     if np.isnan(row["error"]):
-        return "–"
+        return row["note"] if str(row["note"]).startswith(INFINITE) else "–"
     half = (row["high"] - row["low"]) / 2
     return f"{row['error']:+.3f}" + ("" if np.isnan(half) else f" ± {half:.3f}")
 

@@ -84,6 +84,15 @@ def test_a_method_without_a_number_is_a_dash():
     assert comparison.picture(comparison.summarize(runs)).axes
 
 
+def test_an_infinite_estimate_is_named_and_the_others_are_compared():
+    runs = made_up({"estimate_mi": [0.2, 0.1, 0.3], "a": [-np.inf, 0.1, 0.3], "b": [0.5, 0.4, 0.5]})
+    stand = comparison.standing(runs).iloc[0]
+    assert (stand["rival"], stand["samples"], stand["verdict"]) == ("a", 2, "level")
+    runs = pd.concat([runs, made_up({"estimate_mi": [0.1] * 3, "a": [0.1] * 3}, "finite")])
+    text = comparison.markdown(comparison.summarize(runs), comparison.standing(runs))
+    assert "| infinite on 1 of 3 |" in text
+
+
 def test_a_distribution_that_no_other_reads_has_no_standing():
     read = made_up({"estimate_mi": [0.1, 0.2], "a": [0.3, 0.4]}, "read")
     alone = made_up({"estimate_mi": [0.1, 0.2], "a": [np.nan] * 2}, "alone")

@@ -1,4 +1,4 @@
-"""Verdicts of the appendix's theorems, from tables of notebooks 9 and 13 or from draws made here."""
+"""Verdicts of the appendix's theorems, from tables of notebooks 9 and 13 or from own draws."""
 
 from __future__ import annotations
 
