@@ -46,6 +46,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     # The estimator brings pandas; whoever only wants a loss does not wait for it.
     if name in ("MutualInformation", "estimate_mi", "conditional_mi", "mi_matrix", "mi_scores"):

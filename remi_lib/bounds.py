@@ -53,7 +53,10 @@ def dv(scores: Scores) -> Terms:
 
 
 def infonce(scores: Scores) -> Terms:
-    """Eq. 5: mean over joint pairs of T - log mean over the pair's row of e^T; at most log K."""
+    """Eq. 5: mean over joint pairs of T - log mean over the pair's row of e^T.
+
+    At most log K where each joint pair is one of its row's K product pairs.
+    """
     return lower_bound(scores.joint_mean(), scores.row_log_mean_exp())
 
 

@@ -124,7 +124,7 @@ class Recipe:
     source: str = ""  # the code of a registered loss
     has_twin: bool = True
     per_row: bool = False  # all pairs are its product, and its second term is one per row
-    needs: str = ""  # the only table that it can read, if it cannot read any
+    needs: str = ""  # the only table that it can read, if it cannot read every one
 
     @property
     def twin(self) -> str | None:
@@ -187,8 +187,8 @@ def register(
         bound: from :class:`~remi_lib.scores.Scores` to :class:`Terms`, each field (...), in nats.
         title: the printed name; ``name`` if None.
         clip: both losses clip their scores to [-tau, tau], 10 if not given, as SMILE does.
-        needs: of a bound that cannot read any table, what it needs, ":data:`SQUARE`"; callers that
-            make another table then refuse the loss.
+        needs: of a bound that cannot read every table, what it needs, ":data:`SQUARE`"; callers
+            that make another table then refuse the loss.
 
     The loss is known to this process.  Where others have to find it, as the workers of a sweep
     do, put the call into a module and name the loss ``name@module``: whoever meets that name
@@ -286,7 +286,7 @@ def per_row(name: str) -> bool:
 
 
 def needs(name: str) -> str:
-    """What table a loss needs, "needs a square table ..."; "" for one that reads any."""
+    """What table a loss needs, "needs a square table ..."; "" for one that reads every table."""
     return _recipe_of(split_name(name)[0]).needs
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from remi_lib.estimate.columns import MARGINS, Column, Margins, columns_of, described
@@ -53,9 +55,9 @@ def estimate_mi(
     patience: int = 3,
     batch: int = 128,
     partners: int = 4,
-    hidden: Any = (64, 64),
+    hidden: Sequence[int] = (64, 64),
     lr: float = 5e-3,
-    device: Any = "auto",
+    device: str | torch.device = "auto",
     label: str | None = "estimate_mi",
 ) -> MutualInformation:
     """Estimate I(X; Y) from paired samples, with a lower confidence bound and warnings.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -41,9 +41,9 @@ class Options:
     patience: int = 3
     batch: int = 128
     partners: int = 4
-    hidden: Any = (64, 64)
+    hidden: Sequence[int] = (64, 64)
     lr: float = 5e-3
-    device: Any = "auto"
+    device: Any = "auto"  # a torch.device once checked
     label: str | None = "estimate_mi"
     bits: bool = False
 

@@ -287,8 +287,9 @@ def table2_dots(table: pd.DataFrame, truth: float, standing_for: str) -> Figure:
         mpl.lines.Line2D([], [], color="0.3", marker="o", ls="", label="regularised"),
         mpl.lines.Line2D([], [], color="0.3", marker="|", ms=9, ls="", label="optimum of the loss"),
         mpl.lines.Line2D([], [], color="0.6", marker="D", ms=4, ls="", label=standing_for),
+        mpl.lines.Line2D([], [], color="black", lw=0.9, ls=":", label="H(Y)"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    figure.legend(handles=handles, loc="outside lower center", ncols=5)
     return figure
 
 

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from remi_lib.experiments import image_answers
+from remi_lib.experiments import image_answers, small_images
 from remi_lib.experiments.image_answers import packed, unpacked
 from remi_lib.experiments.image_results import accuracy_or_guess, runs_of
 from remi_lib.experiments.image_runs import Run
@@ -22,6 +22,8 @@ from remi_lib.experiments.small_images import BATCH, CROSS_ENTROPY, NET, NOTEBOO
 from remi_lib.experiments.verdicts import benchmark
 from remi_lib.experiments.verdicts.common import complete_seeds, test_images
 from remi_lib.images import load_images
+from remi_lib.intervals import Estimate
+from remi_lib.losses import title
 from remi_lib.replication.cells import Cell
 from remi_lib.replication.claims import Ledger
 
@@ -70,6 +72,21 @@ def judge(rows: pd.DataFrame, profile: str) -> Ledger:
         known = own.assign(accuracy=accuracy_or_guess(own))
         benchmark.judge_beats_ce(ledger, DATASET, known, answers(own))
     return ledger
+
+
+def ahead(entries: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy minus cross-entropy's as judged, with 95% intervals: a column per number of images.
+
+    ``entries``: of the claims, by id.  A row per loss, and the mean of all, which is the claim.
+    """
+    found = {}
+    for images, dataset in (("10,000 images", small_images.DATASET), ("50,000 images", DATASET)):
+        entry = entries.loc[f"table2.slb.beats-ce@{dataset}"]
+        rows = {title(loss): entry["parts"][loss] for loss in AHEAD} | {"their mean": entry}
+        found[images] = {
+            x: str(Estimate(own["value"], *own["interval"])) for x, own in rows.items()
+        }
+    return pd.DataFrame(found)
 
 
 def answers(rows: pd.DataFrame) -> pd.DataFrame:

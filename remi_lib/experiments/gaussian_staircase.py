@@ -116,7 +116,7 @@ def staircase(
             run = terms[terms["loss"] == loss]
             ax.plot(run["step"], run["mi"], color=hue, lw=0.4, alpha=0.3)
             ax.plot(run["step"], run["ema"], color=hue, lw=1.5, label=title(loss))
-        ax.step(truth.index, truth, color="black", lw=1)
+        ax.step(truth.index, truth, color="black", lw=1, label="true MI")
         if family == "infonce":
             reference(ax, log_batch, "log K")
         if family in caps:

@@ -17,7 +17,7 @@ import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
-from remi_lib.experiments import planned, small_images, tiny_images
+from remi_lib.experiments import full_cifar10, planned, small_images, tiny_images
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.imagenet import table3
 from remi_lib.experiments.imagenet.trees import IMAGENET_IMAGES
@@ -37,7 +37,11 @@ SHAPES = {
     "cifar100": (3, 32, 50_000, 100),
     "tinyimagenet": (3, 64, 30_000, 200),
 }
-OVERNIGHT = {small_images.DATASET: "CIFAR-10", tiny_images.DATASET: "Tiny ImageNet"}
+OVERNIGHT = {
+    small_images.DATASET: "10,000 images of CIFAR-10",
+    full_cifar10.DATASET: "all of CIFAR-10",
+    tiny_images.DATASET: "Tiny ImageNet",
+}
 
 
 @dataclass(frozen=True)
@@ -178,9 +182,9 @@ def markdown(found: Mapping[str, Cost]) -> str:
 
 
 def overnight_images(rates: Rates = Rates()) -> dict[str, Cost]:
-    """The image runs of `make overnight`: a small network, by data set and benchmark."""
+    """SLB and CLB of `make overnight`: a small network, by data set and benchmark."""
     found: dict[str, Cost] = {}
-    for run in (*small_images.planned(), *tiny_images.planned()):
+    for run in (*small_images.planned(), *full_cifar10.planned(), *tiny_images.planned()):
         name = f"{OVERNIGHT[run.task.dataset]}, {run.task.benchmark.upper()}"
         found[name] = found.get(name, Cost()) + cost_of(run, rates)
     return found
@@ -189,7 +193,7 @@ def overnight_images(rates: Rates = Rates()) -> dict[str, Cost]:
 def block(root: Path | None = None) -> str:
     """The tables of all profiles, as docs/gpu.md holds them."""
     tables = {f"`PROFILE={name}`": costs(name, root=root) for name in PROFILES}
-    tables["`make overnight`, its image runs"] = overnight_images()
+    tables["`make overnight`, SLB and CLB"] = overnight_images()
     return "\n\n".join(f"{title}\n\n{markdown(found)}" for title, found in tables.items())
 
 

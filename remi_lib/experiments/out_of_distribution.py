@@ -12,12 +12,23 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from remi_lib.experiments.plots import WIDTH, outer_labels, panels, printed, reference_x, word
 from remi_lib.intervals import interval
+
+EDGES = np.geomspace(0.01, 1000, 31)  # of the bins of e^T
+# The pairs of a set: what the legend calls them, and their colour.
+KINDS = {
+    "false": ("false label", "0.6"),
+    "true": ("true label", "#0072B2"),
+    "any": ("foreign image", "#D55E00"),
+}
 
 
 def scores_of(outputs_of: pd.DataFrame) -> pd.DataFrame:
@@ -71,7 +82,7 @@ def pairs_of(outputs_of: pd.DataFrame) -> pd.DataFrame:
 
 def pair_counts(pairs: pd.DataFrame) -> pd.DataFrame:
     """How many pairs of each kind and set have e^T within each bin; from :func:`pairs_of`."""
-    bins = pd.cut(pairs["ratio"], np.r_[0, np.geomspace(0.01, 1000, 31), np.inf])
+    bins = pd.cut(pairs["ratio"], np.r_[0, EDGES, np.inf])
     counts = pairs.groupby(["set", "pair", bins], observed=True, sort=False).size()
     return counts.rename("pairs").reset_index()
 
@@ -114,22 +125,28 @@ def galleries(sets: Mapping[str, Tensor], count: int, peak: int) -> Figure:
     return figure
 
 
-def ratio_histograms(pairs: pd.DataFrame, ideal: float) -> Figure:
-    """Fig 8: e^T of true, false and foreign pairs, a panel per image set; K dotted."""
-    names = list(pairs["set"].unique())
+def ratio_histograms(counts: pd.DataFrame, ideal: float) -> Figure:
+    """Fig 8 from :func:`pair_counts`: e^T of true, false and foreign pairs, a panel per image set.
+
+    The first bar has all that is smaller.
+    """
+    names = list(counts["set"].unique())
     figure, axes = panels(len(names), columns=3, height=2.1, sharex=True, sharey=True)
-    bins = np.geomspace(0.01, 1000, 41).tolist()
-    for ax, name in zip(axes, names, strict=False):
-        own = pairs[pairs["set"] == name]
-        for kind, hue in (("false", "0.6"), ("true", "#0072B2"), ("any", "#D55E00")):
-            values = own.loc[own["pair"] == kind, "ratio"].clip(bins[0], bins[-1])
-            if len(values):
-                label = {"any": "foreign image"}.get(kind, f"{kind} label")
-                weights = np.full(len(values), 1 / len(own))
-                ax.hist(values, bins, weights=weights, color=hue, alpha=0.7, label=label)
+    edges = counts["ratio"].astype(str).str.extract(r"\((.+), (.+)\]").astype(float)
+    wide = EDGES[1] / EDGES[0]
+    left, right = edges[0].clip(EDGES[0] / wide), edges[1].clip(upper=EDGES[-1] * wide)
+    for ax, name in zip(axes, names, strict=True):
+        inside = counts["set"] == name
+        share = counts["pairs"] / counts.loc[inside, "pairs"].sum()
+        for kind, (_, hue) in KINDS.items():
+            own = inside & (counts["pair"] == kind)
+            bars = (left[own], share[own], (right - left)[own])
+            ax.bar(*bars, align="edge", color=hue, alpha=0.7, edgecolor="white", lw=0.4)
         reference_x(ax, ideal)
-        ax.set(xscale="log", yscale="log", title=word(name))
-        ax.set(xlabel="$e^T$ (ends: all beyond)", ylabel="share of pairs")
-        ax.legend(loc="upper right", fontsize="x-small")
+        ax.set(xscale="log", yscale="log", title=word(name), xlim=(left.min(), 1.2 * right.max()))
+        ax.set(xlabel="$e^T$ (first bar: all below)", ylabel="share of pairs")
+    handles: list[Artist] = [Patch(color=hue, alpha=0.7, label=x) for x, hue in KINDS.values()]
+    handles.append(Line2D([], [], color="black", lw=0.9, ls=":", label="K, a true pair's ideal"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
     outer_labels(axes, columns=3)
     return figure

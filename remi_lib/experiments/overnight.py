@@ -56,7 +56,7 @@ from remi_lib.paths import figures_dir, project_root
 from remi_lib.replication import cells
 from remi_lib.replication.cells import Cell
 from remi_lib.replication.claims import Ledger
-from remi_lib.replication.store import publish
+from remi_lib.replication.store import publish, read_json
 from remi_lib.stillness import STILL
 from remi_lib.tasks import Member
 from remi_lib.training import divergence, settings_of
@@ -128,6 +128,12 @@ def is_committed(name: str) -> bool:
 def committed(name: str) -> pd.DataFrame:
     """A committed table of this profile, for a notebook to show beside its own smaller run."""
     return _read(project_root() / "figures" / PROFILE / f"{name}.csv")
+
+
+def judged(notebook: str) -> pd.DataFrame:
+    """The committed entries of a notebook's claims in this profile, a row per claim, by id."""
+    folder = project_root() / "figures" / PROFILE / "claims"
+    return pd.DataFrame(read_json(folder / f"{notebook}.json")).set_index("id")
 
 
 def control_tables() -> pd.DataFrame | None:
@@ -281,9 +287,9 @@ def publish_outputs() -> None:
         publish(name, PROFILE, merged[name])
     for own in done:
         if own["seed"].iloc[0] == 0:  # which the picture shows, whatever this machine has
-            pairs = out_of_distribution.pairs_of(own)
-            figure = out_of_distribution.ratio_histograms(pairs, small_outputs.ideal())
-            publish("fig8", PROFILE, out_of_distribution.pair_counts(pairs), figure)
+            counts = out_of_distribution.pair_counts(out_of_distribution.pairs_of(own))
+            figure = out_of_distribution.ratio_histograms(counts, small_outputs.ideal())
+            publish("fig8", PROFILE, counts, figure)
     small_outputs.judge(merged["fig8_sets"], merged["fig8_auroc"], PROFILE).save(complete=False)
 
 

@@ -217,7 +217,9 @@ def left(cells: Sequence[Cell], committed: pd.DataFrame | None = None) -> str:
     done = ~table["state"].isin(["missing", "running"])
     due = table.loc[~done, "seconds"]
     hours = f"{due.sum() / 3600:.1f} hours left on one core"
-    if due.isna().any():
+    if len(due) and due.isna().all():
+        hours = "the time left is unknown until a cell of each kind has run on this machine"
+    elif due.isna().any():
         hours = f"at least {hours} ({due.isna().sum()} cells of unknown cost)"
     return f"{done.sum()} of {len(table)} cells done, {hours}"
 

@@ -6,6 +6,7 @@ library's own claims are in files of their own, ``library.*``.
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,8 @@ RULE = (
     "A verdict goes by the whole 95% interval: inside the threshold *holds*, outside *does not "
     "hold*, across it *not resolved*, or *no power* if half the interval is wider than the effect "
     "that the paper reports, or if so few seeds could not have decided it either way. Identities "
-    "are settled by calculation and not counted. *threshold* says what git shows: *fixed before* "
-    "the first verdict, committed *with* it, or written *after a pilot* whose numbers were known."
+    "are settled by calculation and not counted. *threshold fixed* says what git shows: *fixed "
+    "before* the first verdict, committed *with* it, or *after a pilot* whose numbers were known."
 )
 READ = f"{RULE} In bold: claims that decide a message. Below each: its statistic."
 
@@ -157,6 +158,7 @@ def page(ledger: pd.DataFrame, profile: str, title: str = LEDGER) -> str:
             settings=SETTINGS,
             grey=GREY,
             counted=counted(ledger),
+            rule=re.sub(r"\*(.+?)\*", r"<em>\1</em>", RULE),
             terms=f"{tally(found)} {terms(ledger)}" if whole else "",
             profile=profile,
             figures=figures(profile).to_dict("records") if whole else [],
@@ -197,7 +199,7 @@ def markdown(ledger: pd.DataFrame) -> str:
         for control, claims in message.presumes.items():
             named = ", ".join(f"`{claim}`" for claim in claims)
             lines += [
-                f"Unresolved, whatever it says, where `{control}` does not hold: {named}.",
+                f"Set aside, whatever it says, where `{control}` does not hold: {named}.",
                 "",
             ]
         lines += [f"The paper, {message.source}: {message.quote}", ""]
@@ -221,7 +223,7 @@ def _rows(rows: pd.DataFrame, deciding: tuple[str, ...]) -> list[str]:
     """A Markdown table of claims; those that decide the message are in bold."""
     if rows.empty:
         return []
-    headings = ["claim", "data", "measured", "holds if", "threshold", "verdict"]
+    headings = ["claim", "data", "measured", "holds if", "threshold fixed", "verdict"]
     lines = []
     for row in rows.to_dict("records"):
         bold = "**" if row["id"].partition("@")[0] in deciding else ""

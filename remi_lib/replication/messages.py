@@ -8,11 +8,11 @@ the limits that make a condition of it.  The rule:
    "not tested".
 2. There it is "not reproduced" if a deciding claim does not hold, "no power" if none fails and one
    is not resolved, and "reproduced" if all hold.  The parts that fail or are unresolved are named.
-   A claim about where training ends is unresolved where the control that it presumes, that the runs
-   came that far, does not hold.
-3. It is "reproduced with a condition" where a limit shows in that setting or a larger one, or where
-   it is reproduced on one data set of the setting and not on another.  A message that is not
-   reproduced says its limits too.
+   A claim about where training ends is set aside, as if it were unresolved, where the control that
+   it presumes, that the runs came that far, does not hold.  Where data sets of the setting disagree
+   the worst outcome counts, and each is named.
+3. It is "reproduced with a condition" where a limit shows in that setting or a larger one.  A
+   message that is not reproduced says its limits too.
 """
 
 from __future__ import annotations
@@ -26,20 +26,22 @@ from importlib.resources import files
 import pandas as pd
 import yaml
 
-from remi_lib.replication.claims import CONFIRMED, FAILS, HOLDS, NO_POWER, NOT_RUN, SETTINGS
+from remi_lib.replication.claims import CONFIRMED, FAILS, HOLDS, NOT_RUN, SETTINGS
 from remi_lib.replication.registry import known_datasets
 
 KEPT = (HOLDS, CONFIRMED)
+SET_ASIDE = "set aside"  # in place of the verdict of a claim that presumes what does not hold
 TERMS = (  # what the table of messages needs to be read, wherever it stands
     "A status is computed from claims, each with a threshold and a 95% interval. A claim holds if "
     "its interval lies on the right side of the threshold, fails if on the wrong side, and is "
     "unresolved if it crosses. A message is reproduced if all its claims hold and not reproduced "
-    "if one fails; it has no power if none fails and one is unresolved. It is reproduced with a "
-    "condition if all hold and a further check shows where the result stops: the words below the "
-    "status. What a claim says of trained losses counts as unresolved where a check shows that "
-    "the runs end too early. Claims are judged one by one: of many at 95% a few go wrong. A "
-    "message is decided at the paper's own setting where that could be run, else on real data at "
-    "a smaller size; theorems on small problems of ours. A stand-in is another problem in the "
+    "if one fails; it has no power if none fails and one is unresolved or set aside. What a claim "
+    "says of trained losses is set aside, whatever it says, where a check shows that the runs end "
+    "too early. A message is reproduced with a condition if all hold and a further check shows "
+    "where the result stops: the words below the status. Claims are judged one by one: of many at "
+    "95% a few go wrong. A message is decided at the paper's own setting where that could be run, "
+    "else on real data at a smaller size, of several data sets by the worst outcome; theorems on "
+    "small problems of ours. A stand-in is another problem in the "
     "paper's place (digits for CIFAR-10, generated textures for ImageNet, a shorter staircase) "
     "and decides nothing: a message with nothing else is not tested. n counts the seeds, runs or "
     "samples of a claim; a calculated one needs none."
@@ -144,7 +146,8 @@ def in_setting(message: Message, ledger: pd.DataFrame, setting: str) -> Finding:
     if not outcomes:  # the deciding claims were not all judged, or never on one data set together
         return Finding(Status.NOT_TESTED, judged=judged)
     conditions = _split_outcomes(outcomes, own, dataset)
-    status = next((s for s in Status if s in outcomes.values()), Status.NOT_TESTED)
+    worst = (Status.NOT_REPRODUCED, Status.NO_POWER, Status.REPRODUCED)
+    status = next(s for s in worst if s in outcomes.values())
     if status is not Status.REPRODUCED:
         conditions += _parts(message, own["verdict"][deciding], base[deciding], status)
     conditions += _limits(message, ledger, setting)
@@ -154,7 +157,7 @@ def in_setting(message: Message, ledger: pd.DataFrame, setting: str) -> Finding:
 
 
 def presumed(message: Message, ledger: pd.DataFrame) -> pd.DataFrame:
-    """The ledger, in which a claim has no power on a data set where what it presumes was judged
+    """The ledger, in which a claim is set aside on a data set where what it presumes was judged
     and does not hold, or is not resolved."""
     base, dataset = _split(ledger["id"])
     verdict = ledger["verdict"].copy()
@@ -162,7 +165,7 @@ def presumed(message: Message, ledger: pd.DataFrame) -> pd.DataFrame:
     for control, claims in message.presumes.items():
         without = set(dataset[fails & (base == control)])
         judged = base.isin(claims) & (ledger["verdict"] != NOT_RUN)
-        verdict[judged & dataset.isin(without)] = NO_POWER
+        verdict[judged & dataset.isin(without)] = SET_ASIDE
     return ledger.assign(verdict=verdict)
 
 
@@ -246,9 +249,9 @@ def table(ledger: pd.DataFrame, rows: Sequence[Message] | None = None) -> pd.Dat
 def evidence(message: Message, ledger: pd.DataFrame, setting: str) -> str:
     """A setting's evidence in a few words: "1 of 2 holds, 1 unresolved, n = 10"; "" without any.
 
-    How many deciding claims hold, fail, are unresolved and were not run, and on how many seeds,
-    runs or samples each rests.  Of reduced data also which they are, of a stand-in the condition
-    under which it shows there.
+    How many deciding claims hold, fail, are unresolved, set aside and were not run, and on how many
+    seeds, runs or samples each rests.  Of reduced data also which they are, of a stand-in the
+    condition under which it shows there.
     """
     ledger = presumed(message, ledger)
     base, dataset = _split(ledger["id"])
@@ -257,9 +260,13 @@ def evidence(message: Message, ledger: pd.DataFrame, setting: str) -> str:
     if own.empty:
         return ""
     holds, fails = int(own["verdict"].isin(KEPT).sum()), int((own["verdict"] == FAILS).sum())
-    idle = len(set(message.decided_by) - set(base[own.index]))
-    counted = {"fail": fails, "unresolved": len(own) - holds - fails, "not run": idle}
-    words = [f"{holds} of {len(own) + idle} hold{'s' if holds == 1 else ''}"]
+    aside, idle = (
+        (own["verdict"] == SET_ASIDE).sum(),
+        set(message.decided_by) - set(base[own.index]),
+    )
+    open_ = len(own) - holds - fails - aside
+    counted = {"fail": fails, "unresolved": open_, SET_ASIDE: aside, "not run": len(idle)}
+    words = [f"{holds} of {len(own) + len(idle)} hold{'s' if holds == 1 else ''}"]
     words += [
         f"{count} {word}{'s' * (word == 'fail' and count == 1)}"
         for word, count in counted.items()

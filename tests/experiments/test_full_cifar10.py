@@ -101,3 +101,13 @@ def test_a_run_that_diverged_guesses():
     judged = full_cifar10.judge(rows, "overnight").entries[CLAIM]
     assert judged["value"] == pytest.approx(-0.5 / 4)  # of two classes
     assert judged["parts"]["nwj"]["value"] == pytest.approx(-0.5)
+
+
+def test_both_sizes_stand_beside_each_other():
+    rows = made_up({x: [np.ones(TESTED, bool)] * 2 for x in LOSSES})
+    entry = full_cifar10.judge(rows, "overnight").entries[CLAIM]
+    entries = pd.DataFrame([entry, entry], [f"{CLAIM}_10k", CLAIM])
+    found = full_cifar10.ahead(entries)
+    assert found.columns.tolist() == ["10,000 images", "50,000 images"]
+    assert found.index.tolist() == ["MINE", "SMILE", "NWJ", "TUBA", "their mean"]
+    assert set(found.to_numpy().ravel()) == {"0.000 [0.000, 0.000]"}

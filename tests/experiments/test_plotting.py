@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 
@@ -370,7 +371,7 @@ def test_table2_dots_are_the_table():
     assert not [line for line in accuracy.lines if line.get_marker() == "|"]
     (truth,) = [line for line in mi.lines if line.get_label() == "H(Y)"]
     assert xs(truth) == [ENTROPY, ENTROPY]
-    assert legend(figure)[-1] == "paper, CIFAR-10"
+    assert legend(figure)[-2:] == ["paper, CIFAR-10", "H(Y)"]
     fill = {
         y: to_hex(line.get_mfc()) for line in mi.lines if line.get_marker() == "o" for y in ys(line)
     }
@@ -460,16 +461,22 @@ def test_galleries_line_images_up():
 
 
 def test_ratio_histograms_are_shares_of_pairs():
-    known = pd.DataFrame({"set": "train", "pair": ["true"] + ["false"] * 3, "ratio": [10, 0, 1, 1]})
+    ratio = [10, 1e-9, 1, 1]
+    known = pd.DataFrame({"set": "train", "pair": ["true"] + ["false"] * 3, "ratio": ratio})
     foreign = pd.DataFrame({"set": "photos", "pair": "any", "ratio": [1e9, 1.0]})
-    figure = out_of_distribution.ratio_histograms(pd.concat([known, foreign]), 10.0)
+    counts = out_of_distribution.pair_counts(pd.concat([known, foreign]))
+    figure = out_of_distribution.ratio_histograms(counts, 10.0)
     assert len(figure.axes) == 2
     train, photos = figure.axes
-    assert legend(train) == ["false label", "true label"]
-    assert legend(photos) == ["foreign image"]
+    kinds = ["false label", "true label", "foreign image"]
+    assert legend(figure) == [*kinds, "K, a true pair's ideal"]
     heights = [patch.get_height() for patch in train.patches]
     assert sum(heights) == pytest.approx(1)  # none is lost below the first bin
     assert sorted(h for h in heights if h) == pytest.approx([0.25, 0.25, 0.5])
     assert sum(patch.get_height() for patch in photos.patches) == pytest.approx(1)
     assert xs(train.lines[0]) == [10.0, 10.0]
+    assert photos.get_xlim()[1] > 1000  # the last bar has what lies beyond
+    as_read = pd.read_csv(io.StringIO(counts.to_csv(index=False)))  # the table is enough
+    again = out_of_distribution.ratio_histograms(as_read, 10.0)
+    assert [p.get_height() for p in again.axes[0].patches] == pytest.approx(heights)
     assert (train.get_xscale(), train.get_yscale()) == ("log", "log")

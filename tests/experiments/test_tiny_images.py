@@ -32,6 +32,7 @@ NAMES = [f"{b} {loss}" for b, own in tiny_images.LOSSES.items() for loss in own]
 CLAIMS = {
     f"{claim}@tinyimagenet"
     for claim in (
+        "fig9.clb.far-enough",
         "fig9.clb.nwj-explodes",
         "fig9.clb.renwj-feasible",
         "fig9.clb.renwj-trains",
@@ -178,8 +179,9 @@ def test_the_verdicts_follow_the_numbers():
     assert found["fig9.clb.renwj-trains@tinyimagenet"]["value"] == 0
     assert found["table3.accuracy@tinyimagenet"]["value"] == pytest.approx(0.1)
     assert found["fig9.slb.drift@tinyimagenet"]["value"] == pytest.approx(2.0)
-    far = found["fig9.slb.far-enough@tinyimagenet"]
-    assert far["value"] == pytest.approx(1 / math.log(CLASSES))
+    for where in ("slb", "clb"):
+        far = found[f"fig9.{where}.far-enough@tinyimagenet"]
+        assert far["value"] == pytest.approx(1 / math.log(CLASSES))
     assert found["fig9.clb.renwj-feasible@tinyimagenet"]["value"] == 1.0
     found = tiny_images.judge(made_up(renwj=True), "overnight").entries
     assert found["fig9.clb.nwj-explodes@tinyimagenet"]["value"] == 0
@@ -204,7 +206,7 @@ def test_the_pair_is_counted_at_more_seeds():
     rows, more = made_up(nwj=True), made_up(6, nwj=True)
     pair = (more["benchmark"] == "clb") & more["loss"].isin(["nwj", "renwj"]) & (more["seed"] > 1)
     found = tiny_images.judge(pd.concat([rows, more[pair]]), "overnight").entries
-    assert [found[claim]["n"] for claim in sorted(CLAIMS)] == [6, 6, 6, 2, 2, 2]
+    assert [found[claim]["n"] for claim in sorted(CLAIMS)] == [2, 6, 6, 6, 2, 2, 2]
     shares = ("fig9.clb.nwj-explodes@tinyimagenet", "fig9.clb.renwj-trains@tinyimagenet")
     assert [found[claim]["verdict"] for claim in shares] == ["holds", "holds"]
     alone = tiny_images.judge(rows, "overnight").entries  # of two seeds, a share is open

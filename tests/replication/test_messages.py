@@ -118,7 +118,7 @@ def test_a_limit_that_shows_is_a_condition():
     assert decide(MESSAGE, ledger(*both, ("c", "stand-in", "holds")))[1].status == "reproduced"
 
 
-def test_a_claim_that_presumes_what_does_not_hold_has_no_power():
+def test_a_claim_that_presumes_what_does_not_hold_is_set_aside():
     """Whatever it says itself, on that data set alone; what was not run presumes nothing."""
     message = replace(MESSAGE, presumes={"far": ["b"]}, limits=())
     for far, own, status in (
@@ -133,10 +133,10 @@ def test_a_claim_that_presumes_what_does_not_hold_has_no_power():
         rows = ledger(*((n, "reduced", v) for n, v in zip(names, verdicts, strict=True)))
         finding = decide(message, rows)[1]
         assert finding.status is status
-        unresolved = status is Status.NO_POWER
-        if unresolved:
+        aside = status is Status.NO_POWER
+        if aside:
             assert finding.condition == 'not shown: "it rests"'
-        assert ("1 unresolved" in table(rows, [message]).iloc[0]["reduced"]) == unresolved
+        assert ("1 set aside" in table(rows, [message]).iloc[0]["reduced"]) == aside
 
 
 def test_the_largest_complete_setting_decides():
@@ -161,7 +161,7 @@ def test_a_stand_in_decides_nothing():
     assert table(limited, [MESSAGE]).iloc[0]["stand-in"].endswith("; but only on Sundays")
 
 
-def test_data_sets_that_disagree_are_a_condition():
+def test_of_data_sets_that_disagree_the_worst_counts_and_each_is_named():
     rows = ledger(
         ("a@x", "reduced", "holds"),
         ("b@x", "reduced", "holds"),
@@ -169,8 +169,10 @@ def test_data_sets_that_disagree_are_a_condition():
         ("b@y", "reduced", "holds"),
     )
     found = decide(MESSAGE, rows)[1]
-    assert found.status is Status.CONDITION
-    assert found.condition == "on x: reproduced, on y: not reproduced"
+    assert found.status is Status.NOT_REPRODUCED
+    assert found.condition == 'on x: reproduced, on y: not reproduced; fails: "it moves"'
+    rows.loc[rows["id"] == "a@y", "verdict"] = "not resolved"
+    assert decide(MESSAGE, rows)[1].status is Status.NO_POWER
     # Claims of two data sets do not add up to one that was judged.
     apart = ledger(("a@x", "reduced", "holds"), ("b@y", "reduced", "holds"))
     assert decide(MESSAGE, apart)[1].status is Status.NOT_TESTED

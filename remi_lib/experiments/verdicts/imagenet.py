@@ -31,13 +31,15 @@ def judge(ledger: Ledger, runs: pd.DataFrame, classes: int, images: int) -> None
     wide = runs.pivot(index="seed", columns=["benchmark", "loss"]).sort_index(axis=1)
     nwj, renwj = wide["exploded", "clb", "nwj"], wide["failed", "clb", "renwj"]
     moved = wide["drift", "slb"][["mine", "remine"]].dropna().abs()
-    share = wide["mi", "slb"][list(SLB)].dropna() / math.log(classes)
+    share = wide["mi"] / math.log(classes)
+    slb, clb = share["slb"][list(SLB)].dropna(), share["clb"][["mine", "remine"]].dropna()
     needed = [(b, regular + f) for b, f in PAIRS for regular in ("", "re")]
     guess = wide["guess"][needed].dropna().astype(float)  # the seeds at which all of them ran
     for dataset in ledger.datasets:
         say = sayer(ledger, dataset)
         say("fig9.slb.drift", moved["mine"] - moved["remine"], columns_of(moved))
-        say("fig9.slb.far-enough", share.mean(axis=1), columns_of(share))
+        say("fig9.slb.far-enough", slb.mean(axis=1), columns_of(slb))
+        say("fig9.clb.far-enough", clb.mean(axis=1), columns_of(clb))
         say("fig9.clb.renwj-feasible", wide["mi", "clb", "renwj"].dropna())
         say("fig9.clb.nwj-explodes", nwj.dropna())
         say("fig9.clb.renwj-trains", renwj.dropna())
