@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from pandas.io.formats.style import Styler
 
+from remi_lib.intervals import LEVEL, Estimate
 from remi_lib.paths import figures_dir
 from remi_lib.replication.evidence import Evidence, holm, measure, p_value
 from remi_lib.replication.registry import (  # noqa: F401 - others find them here
@@ -47,14 +48,14 @@ class Ledger:
     def judge(
         self,
         claim: str | Claim,
-        evidence: Evidence | ArrayLike,
+        evidence: Evidence | Estimate | ArrayLike,
         parts: Mapping[str, Evidence | ArrayLike] | None = None,
     ) -> Verdict:
         """Record and return the verdict on a claim: by id (``id@dataset``), or one of your own.
 
         ``evidence``: a sample per seed, from which the claim's estimand is computed, or what
-        :mod:`evidence` made of them.  ``parts``: the same for each member of a family; they are
-        recorded, with Holm's p-values, and decide nothing.
+        :mod:`evidence` or :mod:`~remi_lib.intervals` made of them.  ``parts``: the same for each
+        member of a family; they are recorded, with Holm's p-values, and decide nothing.
         """
         own = isinstance(claim, Claim)
         found = self._named(claim) if isinstance(claim, str) else claim
@@ -162,8 +163,12 @@ def _in_force(entries: Sequence[dict]) -> dict[str, dict]:
     return found
 
 
-def _evidence(claim: Claim, given: Evidence | ArrayLike) -> Evidence:
+def _evidence(claim: Claim, given: Evidence | Estimate | ArrayLike) -> Evidence:
     """The evidence for a claim; a statistic of another estimand than the claim's is refused."""
+    if isinstance(given, Estimate):  # a tuple, which would else be three samples
+        if given.level < LEVEL:
+            raise ValueError(f"{given} is an interval of {given.level:.0%}, a verdict needs 95%")
+        given = Evidence(given.estimand, *given, given.n)
     if not isinstance(given, Evidence):
         given = measure(claim.estimand or "mean", given)
     if claim.estimand and given.estimand != claim.estimand:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from remi_lib.intervals import Estimate
 from remi_lib.paths import figures_dir
 from remi_lib.replication import claims, scoreboard
 from remi_lib.replication.claims import Claim, Ledger, Verdict, collect, compatible, registry
@@ -74,10 +75,12 @@ def test_a_qualifier_needs_its_reason(order, at_zero):
 
 
 def test_the_estimand_is_the_claims():
-    """A median where a mean is claimed is refused."""
+    """A median where a mean is claimed, or an interval of 75%, is refused."""
     ledger, mean = Ledger("13_samples_and_averages", "cpu"), "thm6.micro-drift"
     with pytest.raises(ValueError, match="the estimand is the mean, the evidence median"):
         ledger.judge(mean, Evidence("median", 1, 1, 1))
+    with pytest.raises(ValueError, match="a verdict needs 95%"):
+        ledger.judge(mean, Estimate(1, 1, 1, "mean", 0.75))
     with pytest.raises(ValueError, match=rf"claim {mean}: .* finite"):
         ledger.judge(mean, [2.7, math.inf])
 
