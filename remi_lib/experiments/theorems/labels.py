@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
+from scipy.special import gammaln
 from torch import Tensor
 
 from remi_lib.experiments.theorems.finite import Problem, of_joint
@@ -84,8 +84,7 @@ def batch_law(class_counts: Sequence[int], batch: int) -> pd.DataFrame:
         for taken in range(batch + 1):
             if not state[taken].any():
                 continue
-            drawn = batch - taken
-            weights = stats.hypergeom.pmf(np.arange(drawn + 1), count + left, count, drawn)
+            weights = _hypergeometric(count, left, batch - taken)
             for c in np.flatnonzero(weights > 1e-16):
                 pairs = c * (c - 1) // 2
                 reached[taken + c, pairs:] += weights[c] * state[taken, : most + 1 - pairs]
@@ -95,6 +94,21 @@ def batch_law(class_counts: Sequence[int], batch: int) -> pd.DataFrame:
     with np.errstate(divide="ignore"):
         reading = np.log(batch * (batch - 1)) - np.log(2.0 * kept)
     return pd.DataFrame({"pairs": 2 * kept, "probability": law[kept], "reading": reading})
+
+
+def _hypergeometric(count: int, other: int, drawn: int) -> np.ndarray:
+    """P(c of ``drawn`` come from ``count`` items and the rest from ``other``), c = 0 ... drawn."""
+    c = np.arange(drawn + 1)
+    possible = (c <= count) & (drawn - c <= other)
+
+    def log_choose(n: int, k: np.ndarray) -> np.ndarray:
+        return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+
+    total = log_choose(count + other, np.array(drawn))
+    kept = c[possible]
+    law = np.zeros(drawn + 1)
+    law[kept] = np.exp(log_choose(count, kept) + log_choose(other, drawn - kept) - total)
+    return law
 
 
 class BatchReading(NamedTuple):
