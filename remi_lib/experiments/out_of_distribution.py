@@ -82,7 +82,8 @@ def pairs_of(outputs_of: pd.DataFrame) -> pd.DataFrame:
 
 def pair_counts(pairs: pd.DataFrame) -> pd.DataFrame:
     """How many pairs of each kind and set have e^T within each bin; from :func:`pairs_of`."""
-    bins = pd.cut(pairs["ratio"], np.r_[0, EDGES, np.inf])
+    ratio = pairs["ratio"].clip(lower=np.finfo(float).tiny)  # e^T may underflow: 0 is in no bin
+    bins = pd.cut(ratio, np.r_[0, EDGES, np.inf])
     counts = pairs.groupby(["set", "pair", bins], observed=True, sort=False).size()
     return counts.rename("pairs").reset_index()
 

@@ -90,10 +90,7 @@ def with_test_images(samples: ArrayLike, accuracies: Sequence[ArrayLike], images
     rates = [float(np.mean(np.asarray(a, dtype=float))) for a in accuracies]
     if images < 1 or not all(0 <= rate <= 1 for rate in rates):
         raise ValueError(f"images, accuracies: {images}, {rates} are no test result")
-    error = stats.norm.ppf(0.975) * math.sqrt(sum(p * (1 - p) for p in rates) / images)
-    half = math.hypot(over_seeds.sees, error)
-    value = over_seeds.value
-    return Evidence("mean", value, value - half, value + half, over_seeds.n)
+    return _widened(over_seeds, sum(p * (1 - p) for p in rates) / images)
 
 
 def with_answers(samples: ArrayLike, answers: ArrayLike) -> Evidence:
@@ -106,8 +103,13 @@ def with_answers(samples: ArrayLike, answers: ArrayLike) -> Evidence:
     over_seeds, each = measure("mean", samples), np.asarray(answers, dtype=float)
     if len(each) < 2 or not math.isclose(each.mean(), over_seeds.value, abs_tol=1e-6):
         raise ValueError(f"answers: their mean, {each.mean()}, is not that of the samples")
-    error = stats.norm.ppf(0.975) * each.std(ddof=1) / math.sqrt(len(each))
-    half, value = math.hypot(over_seeds.sees, error), over_seeds.value
+    return _widened(over_seeds, each.var(ddof=1) / len(each))
+
+
+def _widened(over_seeds: Evidence, variance: float) -> Evidence:
+    """A mean over seeds whose interval also has a normal error of this variance."""
+    half = math.hypot(over_seeds.sees, stats.norm.ppf(0.975) * math.sqrt(variance))
+    value = over_seeds.value
     return Evidence("mean", value, value - half, value + half, over_seeds.n)
 
 

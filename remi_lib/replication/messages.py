@@ -260,13 +260,11 @@ def evidence(message: Message, ledger: pd.DataFrame, setting: str) -> str:
     if own.empty:
         return ""
     holds, fails = int(own["verdict"].isin(KEPT).sum()), int((own["verdict"] == FAILS).sum())
-    aside, idle = (
-        (own["verdict"] == SET_ASIDE).sum(),
-        set(message.decided_by) - set(base[own.index]),
-    )
-    open_ = len(own) - holds - fails - aside
-    counted = {"fail": fails, "unresolved": open_, SET_ASIDE: aside, "not run": len(idle)}
-    words = [f"{holds} of {len(own) + len(idle)} hold{'s' if holds == 1 else ''}"]
+    aside = int((own["verdict"] == SET_ASIDE).sum())
+    idle = len(set(message.decided_by) - set(base[own.index]))
+    unresolved = len(own) - holds - fails - aside
+    counted = {"fail": fails, "unresolved": unresolved, SET_ASIDE: aside, "not run": idle}
+    words = [f"{holds} of {len(own) + idle} hold{'s' if holds == 1 else ''}"]
     words += [
         f"{count} {word}{'s' * (word == 'fail' and count == 1)}"
         for word, count in counted.items()

@@ -461,7 +461,7 @@ def test_galleries_line_images_up():
 
 
 def test_ratio_histograms_are_shares_of_pairs():
-    ratio = [10, 1e-9, 1, 1]
+    ratio = [10, 0, 1, 1]
     known = pd.DataFrame({"set": "train", "pair": ["true"] + ["false"] * 3, "ratio": ratio})
     foreign = pd.DataFrame({"set": "photos", "pair": "any", "ratio": [1e9, 1.0]})
     counts = out_of_distribution.pair_counts(pd.concat([known, foreign]))
