@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from remi_lib.experiments import full_cifar10, image_results, overnight, small_images
-from remi_lib.experiments.full_cifar10 import LOSSES
+from remi_lib.experiments.full_cifar10 import LOSSES, WEIGHTS
 from remi_lib.experiments.image_answers import packed, unpacked
 from remi_lib.experiments.verdicts import benchmark, common
 from remi_lib.images import ImageSet
+from remi_lib.losses import FAMILIES
 from remi_lib.paths import figures_dir
 from remi_lib.replication import cells
 from remi_lib.tasks import images
 
 CLAIM = "table2.slb.beats-ce@cifar10"
+PENALTY = {f"table2.slb.{what}@cifar10" for what in ("closer", "accuracy", "harmless")}
+ROOT = Path(__file__).parents[2]
 TESTED = 12
 
 
@@ -33,13 +38,20 @@ def few_images(monkeypatch):
         monkeypatch.setattr(full_cifar10, name, value)
 
 
-def test_the_plan_is_the_losses_of_the_claim_seed_by_seed():
+def test_the_plan_is_the_losses_of_the_claims_seed_by_seed():
     runs = full_cifar10.planned()
     assert [r.member.loss for r in runs[:5]] == ["infonce", "mine", "smile", "nwj", "tuba"]
-    assert [r.member.seed for r in runs] == [0] * 5 + [1] * 5
-    assert {(r.task.dataset, r.task.benchmark, r.member.weight) for r in runs} == {
-        ("cifar10", "slb", None)
-    }
+    assert [r.member.loss for r in runs[10:15]] == list(WEIGHTS)
+    assert [r.member.seed for r in runs] == [0] * 5 + [1] * 5 + [0] * 5 + [1] * 5
+    assert {(r.task.dataset, r.task.benchmark) for r in runs} == {("cifar10", "slb")}
+    assert all(r.member.weight == WEIGHTS.get(r.member.loss) for r in runs)
+
+
+def test_lambda_is_the_one_of_best_mi_on_the_10000_images():
+    rows = pd.read_csv(ROOT / "figures" / "overnight" / "table2_runs.csv")
+    slb = rows[(rows["benchmark"] == "slb") & rows["loss"].isin(WEIGHTS)]
+    error = (np.log(10) - slb["mi"]).abs().groupby([slb["loss"], slb["weight"]]).mean().unstack()
+    assert error.idxmin(axis=1).to_dict() == WEIGHTS
 
 
 def test_a_sitting_keeps_the_answers_publishes_and_judges():
@@ -53,7 +65,7 @@ def test_a_sitting_keeps_the_answers_publishes_and_judges():
     assert set(rows["loss"]) == set(LOSSES)
     verdicts = figures_dir("overnight") / "claims" / "04_benchmark.json"
     assert not verdicts.exists()  # one seed
-    cells.finish(plan)
+    cells.finish(plan[:10])
     overnight.publish_full()
     rows = overnight.former("table2_full")
     assert rows is not None
@@ -64,6 +76,33 @@ def test_a_sitting_keeps_the_answers_publishes_and_judges():
     assert list(judged.index) == [CLAIM]
     assert judged.loc[CLAIM, "n"] == 2
     assert judged.loc[CLAIM, "setting"] == "reduced"
+
+
+def test_the_penalty_is_judged_once_its_losses_have_run():
+    cells.finish(list(full_cifar10.image_cells()))
+    overnight.publish_full()
+    rows = overnight.former("table2_full")
+    assert rows is not None
+    assert len(rows) == 20
+    judged = full_cifar10.judge(rows, "overnight").entries
+    assert set(judged) == {CLAIM, *PENALTY}
+    assert set(judged["table2.slb.accuracy@cifar10"]["parts"]) == set(FAMILIES) - {"js"}
+
+
+def test_what_the_penalty_gains_is_counted_image_by_image():
+    """Every regularised loss gets one image more right; a family's interval knows which one."""
+    less, more = np.arange(TESTED) < 8, np.arange(TESTED) < 9
+    rows = made_up({x: [less] * 2 for x in LOSSES} | {x: [more] * 2 for x in WEIGHTS})
+    closer = rows["loss"].isin(WEIGHTS)
+    rows.loc[closer, "mi"] = 0.6  # of log 2
+    judged = full_cifar10.judge(rows, "overnight").entries
+    assert judged["table2.slb.closer@cifar10"]["value"] == pytest.approx(0.1)
+    gain = judged["table2.slb.accuracy@cifar10"]
+    assert gain["value"] == pytest.approx(1 / TESTED, abs=1e-6)
+    each = np.where(more & ~less, 1.0, 0.0)
+    half = 1.959964 * each.std(ddof=1) / np.sqrt(TESTED)
+    assert gain["sees"] == pytest.approx(half, abs=2e-6)
+    assert judged["table2.slb.harmless@cifar10"]["value"] == pytest.approx(-1 / TESTED, abs=1e-6)
 
 
 def test_bits_come_back_whole():
@@ -79,7 +118,7 @@ def made_up(right: dict[str, list[np.ndarray]]) -> pd.DataFrame:
         for loss, own in right.items()
         for seed, bits in enumerate(own)
     ]
-    return pd.DataFrame(rows).assign(diverged_step=np.nan)
+    return pd.DataFrame(rows).assign(diverged_step=np.nan, frozen=False, mi=0.5)
 
 
 def test_mistakes_that_all_share_do_not_widen_the_interval():

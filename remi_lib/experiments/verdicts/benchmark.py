@@ -12,6 +12,7 @@ from remi_lib.experiments.image_results import accuracy_or_guess, failed, mi_err
 from remi_lib.experiments.published import AHEAD, FAILING, RESCUED, TRAINING
 from remi_lib.experiments.verdicts.common import (
     PAPER_WEIGHTS,
+    accuracy_lead,
     at_best_weight,
     columns_of,
     gains,
@@ -24,7 +25,7 @@ from remi_lib.experiments.verdicts.common import (
 from remi_lib.images import load_images
 from remi_lib.losses import FAMILIES, LOSSES
 from remi_lib.replication.claims import Ledger
-from remi_lib.replication.evidence import Evidence, exact, with_answers, with_test_images
+from remi_lib.replication.evidence import Evidence, exact
 
 
 def prepared(runs: pd.DataFrame) -> pd.DataFrame:
@@ -58,9 +59,16 @@ def judge(ledger: Ledger, runs: pd.DataFrame, rejs: pd.DataFrame) -> None:
         say("quirk2.js-gain-at-target-0", gain)
 
 
-def judge_pairs(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:
-    """Judge what the penalty does in SLB."""
-    judge_gains(ledger, dataset, "slb", slb, trained(slb, FAMILIES))
+def judge_pairs(
+    ledger: Ledger, dataset: str, slb: pd.DataFrame, answers: pd.DataFrame | None = None
+) -> None:
+    """Judge what the penalty does in SLB, to the families of which both losses ran.
+
+    ``answers``: as :func:`~.common.accuracy_gains` takes them.
+    """
+    ran = set(slb["loss"])
+    pairs = [family for family in FAMILIES if {family, "re" + family} <= ran]
+    judge_gains(ledger, dataset, "slb", slb, trained(slb, pairs), answers)
 
 
 def judge_middle(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:
@@ -76,16 +84,13 @@ def judge_beats_ce(
 ) -> None:
     """Judge from SLB runs whether :data:`~.published.AHEAD` beat cross-entropy in accuracy.
 
-    ``answers``: a row per test image, a column per loss, the share of the seeds that get it right.
+    ``answers``: as :func:`~.common.accuracy_lead` takes them.
     """
     wide = slb.pivot(index="seed", columns="loss", values="accuracy").dropna(axis=1)
+    images = test_images(dataset)
 
     def ahead(losses: list[str]) -> Evidence:
-        gain = wide[losses].mean(axis=1) - wide["infonce"]
-        if answers is None:
-            rates = [wide[losses], wide["infonce"]]
-            return with_test_images(gain, rates, test_images(dataset))
-        return with_answers(gain, answers[losses].mean(axis=1) - answers["infonce"])
+        return accuracy_lead(wide, losses, ["infonce"], images, answers)
 
     each = {str(x): ahead([str(x)]) for x in wide.columns.drop("infonce")}
     sayer(ledger, dataset)("table2.slb.beats-ce", ahead(list(AHEAD)), each)
@@ -121,8 +126,7 @@ def judge_competitive(ledger: Ledger, dataset: str, clb: pd.DataFrame) -> None:
     best = wide[list(TRAINING)].mean().idxmax()
     rescued = list(RESCUED)
     ahead = wide[rescued].sub(wide[best], axis=0)
-    rates = [wide[rescued], wide[best]]
-    evidence = with_test_images(ahead.mean(axis=1), rates, test_images(dataset))
+    evidence = accuracy_lead(wide, rescued, [best], test_images(dataset))
     sayer(ledger, dataset)("table2.clb.competitive", evidence, columns_of(ahead))
 
 

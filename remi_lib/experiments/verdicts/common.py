@@ -12,7 +12,7 @@ from remi_lib.experiments.image_results import at_weights, best_weight
 from remi_lib.images import load_images
 from remi_lib.losses import split_name
 from remi_lib.replication.claims import Ledger
-from remi_lib.replication.evidence import Evidence, with_test_images
+from remi_lib.replication.evidence import Evidence, with_answers, with_test_images
 
 PAPER_WEIGHTS = (0.1, 0.01, 0.001)  # Section 5.2: the lambdas among which the paper chose
 
@@ -78,25 +78,53 @@ def gains(runs: pd.DataFrame, families: Sequence[str], quantity: str) -> pd.Data
     return pd.DataFrame({f: wide["re" + f] - wide[f] for f in families})
 
 
+def accuracy_lead(
+    wide: pd.DataFrame,
+    losses: Sequence[str],
+    others: Sequence[str],
+    images: int,
+    answers: pd.DataFrame | None = None,
+) -> Evidence:
+    """By how much some losses' mean accuracy exceeds others', with the test images' error.
+
+    ``wide``: accuracies, a row per seed, a column per loss.  ``answers``, if known: a row per test
+    image, a column per loss, the share of the seeds that get it right.
+    """
+    losses, others = list(losses), list(others)
+    lead = wide[losses].mean(axis=1) - wide[others].mean(axis=1)
+    if answers is None:
+        return with_test_images(lead, [wide[losses], wide[others]], images)
+    return with_answers(lead, answers[losses].mean(axis=1) - answers[others].mean(axis=1))
+
+
 def accuracy_gains(
-    runs: pd.DataFrame, families: Sequence[str], images: int
+    runs: pd.DataFrame,
+    families: Sequence[str],
+    images: int,
+    answers: pd.DataFrame | None = None,
 ) -> tuple[Evidence, dict[str, Evidence]]:
-    """The mean gain in accuracy over families, and each family's, with the test images' error."""
-    gain = gains(runs, families, "accuracy")
-    rates = runs.groupby("loss")["accuracy"].mean()
-    parts = {f: with_test_images(gain[f], [rates[f], rates["re" + f]], images) for f in families}
-    both = [rates[list(families)], rates[["re" + f for f in families]]]
-    return with_test_images(gain.mean(axis=1), both, images), parts
+    """The mean gain in accuracy over families, and each family's, as :func:`accuracy_lead`."""
+    wide = runs.pivot(index="seed", columns="loss", values="accuracy")
+
+    def gain(own: Sequence[str]) -> Evidence:
+        return accuracy_lead(wide, ["re" + f for f in own], own, images, answers)
+
+    return gain(families), {f: gain([f]) for f in families}
 
 
 def judge_gains(
-    ledger: Ledger, dataset: str, benchmark: str, runs: pd.DataFrame, families: Sequence[str]
+    ledger: Ledger,
+    dataset: str,
+    benchmark: str,
+    runs: pd.DataFrame,
+    families: Sequence[str],
+    answers: pd.DataFrame | None = None,
 ) -> None:
     """Judge what the penalty gains the families in a benchmark, in MI and in accuracy."""
     say = sayer(ledger, dataset)
     closer = -gains(runs, families, "error")
     say(f"table2.{benchmark}.closer", closer.mean(axis=1), columns_of(closer))
-    better, parts = accuracy_gains(runs, families, test_images(dataset))
+    better, parts = accuracy_gains(runs, families, test_images(dataset), answers)
     say(f"table2.{benchmark}.accuracy", better, parts)
     say(f"table2.{benchmark}.harmless", worst_cost(parts), parts)
 
