@@ -10,7 +10,8 @@ the limits that make a condition of it.  The rule:
    is not resolved, and "reproduced" if all hold.  The parts that fail or are unresolved are named.
    A claim about where training ends is set aside, as if it were unresolved, where the control that
    it presumes, that the runs came that far, does not hold.  Where data sets of the setting disagree
-   the worst outcome counts, and each is named.
+   the worst outcome counts, and each is named; one on which some deciding claims only were judged
+   counts where they do not all hold.
 3. It is "reproduced with a condition" where a limit shows in that setting or a larger one.  A
    message that is not reproduced says its limits too.
 """
@@ -78,11 +79,13 @@ class Limit:
     """A claim that makes a condition of a message; ``if_it`` is "holds" or "does not hold".
 
     "does not hold" includes a claim that is not resolved: what is not shown limits the message.
+    ``if_it_fails``: the words where the opposite is shown.
     """
 
     claim: str
     if_it: str
     condition: str
+    if_it_fails: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,12 +141,14 @@ def in_setting(message: Message, ledger: pd.DataFrame, setting: str) -> Finding:
     deciding = base.isin(message.decided_by)
     judged = tuple(own["id"][deciding])
     fixed = base.isin(set(base[deciding & (dataset == "")]))
-    outcomes = {}
+    outcomes, whole = {}, {}
     for name in sorted(set(dataset[deciding]) - {""}) or [""]:
         chosen = deciding & ((dataset == name) | fixed)
-        if set(base[chosen]) == set(message.decided_by):
-            outcomes[name] = _outcome(own["verdict"][chosen])
-    if not outcomes:  # the deciding claims were not all judged, or never on one data set together
+        outcome = _outcome(own["verdict"][chosen])
+        whole[name] = set(base[chosen]) == set(message.decided_by)
+        if whole[name] or outcome is not Status.REPRODUCED:
+            outcomes[name] = outcome
+    if not any(whole.values()):  # never were all deciding claims judged on one data set
         return Finding(Status.NOT_TESTED, judged=judged)
     conditions = _split_outcomes(outcomes, own, dataset)
     worst = (Status.NOT_REPRODUCED, Status.NO_POWER, Status.REPRODUCED)
@@ -214,7 +219,8 @@ def _limits(message: Message, ledger: pd.DataFrame, setting: str) -> list[str]:
         verdicts = seen["verdict"][base == limit.claim]
         holds = verdicts.isin(KEPT)
         if (holds if limit.if_it == HOLDS else ~holds).any():
-            found.append(limit.condition)
+            fails = limit.if_it_fails and (verdicts == FAILS).any()
+            found.append(limit.if_it_fails if fails else limit.condition)
     return found
 
 

@@ -118,6 +118,27 @@ def test_a_limit_that_shows_is_a_condition():
     assert decide(MESSAGE, ledger(*both, ("c", "stand-in", "holds")))[1].status == "reproduced"
 
 
+def test_a_limit_whose_opposite_is_shown_says_so():
+    limit = Limit("c", "does not hold", "it is not shown to run", "it stands")
+    message = replace(MESSAGE, limits=(limit,))
+    both = [("a", "paper", "holds"), ("b", "paper", "holds")]
+    for verdict, shown in (("not resolved", limit.condition), ("does not hold", "it stands")):
+        found = decide(message, ledger(*both, ("c", "paper", verdict)))[1]
+        assert (found.status, found.condition) == (Status.CONDITION, shown)
+
+
+def test_a_data_set_with_some_of_the_claims_counts_where_they_do_not_all_hold():
+    small = [("a@x", "reduced", "holds"), ("b@x", "reduced", "holds")]
+    for verdict, status in (
+        ("holds", Status.REPRODUCED),
+        ("not resolved", Status.NO_POWER),
+        ("does not hold", Status.NOT_REPRODUCED),
+    ):
+        assert decide(MESSAGE, ledger(*small, ("a@y", "reduced", verdict)))[1].status is status
+    # Alone it decides nothing.
+    assert decide(MESSAGE, ledger(("a@y", "reduced", "does not hold")))[0] is None
+
+
 def test_a_claim_that_presumes_what_does_not_hold_is_set_aside():
     """Whatever it says itself, on that data set alone; what was not run presumes nothing."""
     message = replace(MESSAGE, presumes={"far": ["b"]}, limits=())
