@@ -67,7 +67,7 @@ def js_low_by_one_over_e(profile: str) -> pd.DataFrame:
         rows[f"SLB JS, {name}"] = (
             f"{_paper('slb', name, 'js'):.3f}",
             f"{found.mi:.3f} (log {classes} - 1/e = {math.log(classes) - 1 / math.e:.3f})",
-            "not run (needs CIFAR and a GPU)",
+            "not run at the paper's size (needs a GPU)",
         )
     ours = measured(profile, "table2_runs", "04", _cell, "slb", "js")
     rows["SLB JS, digits"] = ("-", f"{optimum(make_loss('js'), supervised_law(10)).mi:.3f}", ours)

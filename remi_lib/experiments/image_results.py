@@ -162,19 +162,19 @@ def number_text(value: float | None, form: str = ".3f") -> str:
     return "" if value is None or np.isnan(value) else format(value, form)
 
 
-def plus_minus(value: float, half: float) -> str:
+def plus_minus(value: float, half: float, form: str = ".3f") -> str:
     """A number with half the width of its interval, "1.927 ± 0.031"; nothing for NaN."""
-    return "" if np.isnan(value) else f"{value:.3f} ± {half:.3f}"
+    return "" if np.isnan(value) else f"{value:{form}} ± {half:{form}}"
 
 
-def cell_text(row: Mapping) -> str:
+def cell_text(row: Mapping, form: str = ".3f") -> str:
     """A cell of Table 2 as printed: "1.927 ± 0.031", or how its runs failed."""
     if row["failed"] == row["seeds"]:
         return row["fate"]
     lost = f"{row['failed']} of {row['seeds']} {row['fate']}" if row["failed"] else ""
     if np.isnan(row["value"]):  # a single run that trained has no interval
         return lost
-    text = plus_minus(row["value"], (row["high"] - row["low"]) / 2)
+    text = plus_minus(row["value"], (row["high"] - row["low"]) / 2, form)
     return f"{text}; {lost}" if lost else text
 
 

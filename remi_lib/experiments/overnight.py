@@ -290,7 +290,8 @@ def publish_outputs() -> None:
             counts = out_of_distribution.pair_counts(out_of_distribution.pairs_of(own))
             figure = out_of_distribution.ratio_histograms(counts, small_outputs.ideal())
             publish("fig8", PROFILE, counts, figure)
-    small_outputs.judge(merged["fig8_sets"], merged["fig8_auroc"], PROFILE).save(complete=False)
+    sets, areas = merged["fig8_sets"], merged["fig8_auroc"]
+    small_outputs.judge(sets, areas, former("table2_runs"), PROFILE).save(complete=False)
 
 
 def publish_tiny() -> None:

@@ -111,7 +111,13 @@ def beside_markdown(ledger: pd.DataFrame) -> str:
     judged = ledger[ledger["verdict"] != NOT_RUN]
     base = judged["id"].str.partition("@")[0]
     rows = [
-        (row["statement"], row["dataset"], row["statistic"], measured(row), worded(row))
+        (
+            row["statement"],
+            row["dataset"],
+            f"{row['estimand']}: {row['statistic']}",
+            measured(row),
+            worded(row),
+        )
         for claim in BESIDE
         for row in judged[base == claim].to_dict("records")
     ]

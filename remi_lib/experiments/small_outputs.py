@@ -48,9 +48,18 @@ def ideal() -> int:
     return load_images(DATASET).classes
 
 
-def judge(sets: pd.DataFrame, areas: pd.DataFrame, profile: str) -> Ledger:
-    """Judge notebook 7's claims from two or more seeds; an empty ledger from fewer."""
+def judge(
+    sets: pd.DataFrame, areas: pd.DataFrame, runs: pd.DataFrame | None, profile: str
+) -> Ledger:
+    """Judge notebook 7's claims from two or more seeds; an empty ledger from fewer.
+
+    ``runs``: Table 2's, of which those in SLB at this lambda tell how accurate the critic is.
+    """
     ledger = Ledger(NOTEBOOK, profile, [DATASET])
     if sets["seed"].nunique() > 1:
-        verdicts.judge(ledger, DATASET, sets, areas, FOREIGN[0])
+        accuracies = None
+        if runs is not None:
+            same = (runs["benchmark"] == "slb") & (runs["loss"] == LOSS)
+            accuracies = runs["accuracy"][same & (runs["weight"] == WEIGHT)]
+        verdicts.judge(ledger, DATASET, sets, areas, FOREIGN[0], accuracies)
     return ledger

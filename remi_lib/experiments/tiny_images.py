@@ -148,4 +148,4 @@ def means(rows: pd.DataFrame) -> pd.DataFrame:
     names = [table3.name(*one) for one in zip(rows["loss"], rows["benchmark"], strict=True)]
     named = rows.assign(loss=names, benchmark=rows["benchmark"].str.upper())
     found = named.groupby(["benchmark", "loss"])[list(columns)].mean().rename(columns=columns)
-    return found.round(3).astype(object).fillna("diverged")
+    return found.round({"MI": 3, "held-out MI": 3, "accuracy": 4}).astype(object).fillna("diverged")

@@ -203,12 +203,14 @@ def _plain(value: float) -> float | str:
 
 
 def measured(entry: Mapping[str, Any]) -> str:
-    """The value of a judged claim with its interval; an exact number alone."""
+    """The value of a judged claim with its interval; a number without scatter alone."""
     if entry["value"] is None:
         return ""
     value, low, high = (f"{float(x):.3g}" for x in (entry["value"], *entry["interval"]))
+    if low == high:
+        return f"{value} at each of {entry['n']}" if entry.get("n") else value
     marked = f" (n = {entry['n']})" if entry.get("few") else ""
-    return value if low == high else f"{value} [{low}, {high}]{marked}"
+    return f"{value} [{low}, {high}]{marked}"
 
 
 def worded(entry: Mapping[str, Any]) -> str:

@@ -229,8 +229,9 @@ def _rows(rows: pd.DataFrame, deciding: tuple[str, ...]) -> list[str]:
         bold = "**" if row["id"].partition("@")[0] in deciding else ""
         notebook = Path("../../notebooks") / f"{row['notebook']}.ipynb"
         link = notebook if deciding_cell(row["notebook"]) else _cell(row)
+        statistic = f"{row['estimand']}: {row['statistic']}"
         cells = [
-            f"{bold}[{row['statement']}]({link}){bold} `{row['id']}`<br>{row['statistic']}",
+            f"{bold}[{row['statement']}]({link}){bold} `{row['id']}`<br>{statistic}",
             row["dataset"],
             measured(row) if row["verdict"] != NOT_RUN else "",
             row["threshold"],

@@ -14,7 +14,7 @@ from remi_lib.experiments.full_cifar10 import LOSSES, WEIGHTS
 from remi_lib.experiments.image_answers import packed, unpacked
 from remi_lib.experiments.verdicts import benchmark, common
 from remi_lib.images import ImageSet
-from remi_lib.losses import FAMILIES
+from remi_lib.losses import FAMILIES, title
 from remi_lib.paths import figures_dir
 from remi_lib.replication import cells
 from remi_lib.tasks import images
@@ -150,3 +150,14 @@ def test_both_sizes_stand_beside_each_other():
     assert found.columns.tolist() == ["10,000 images", "50,000 images"]
     assert found.index.tolist() == ["MINE", "SMILE", "NWJ", "TUBA", "their mean"]
     assert set(found.to_numpy().ravel()) == {"0.000 [0.000, 0.000]"}
+
+
+def test_a_family_that_did_not_run_on_all_images_has_no_gain_there():
+    rows = made_up({x: [np.ones(TESTED, bool)] * 2 for x in (*LOSSES, *WEIGHTS)})
+    judged = full_cifar10.judge(rows, "overnight").entries
+    entries = pd.DataFrame({f"{k}{end}": v for k, v in judged.items() for end in ("", "_10k")}).T
+    found = full_cifar10.penalised(entries)
+    assert found.columns.get_level_values(0).unique().tolist() == ["MI closer", "accuracy"]
+    assert found.index.tolist() == [*map(title, FAMILIES), "their mean"]
+    assert (found.loc["JS"] == "").all()
+    assert set(found.drop("JS").to_numpy().ravel()) == {"0.000 [0.000, 0.000]"}

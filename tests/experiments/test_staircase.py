@@ -1,4 +1,4 @@
-"""The Gaussian staircase: closed forms, the exact critic, later rivals, errors per level."""
+"""The Gaussian staircase: closed forms, the exact critic, other estimators, errors per level."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def printed_table3(table: pd.DataFrame, ours: str) -> pd.DataFrame:
             ("MI (nats)", "paper, ImageNet"): number_text(mi["paper"]),
             ("MI / H(Y)", ours): number_text(mi["share"]),
             ("MI / H(Y)", "paper, ImageNet"): number_text(mi["paper_share"]),
-            ("accuracy", ours): cell_text(accuracy),
+            ("accuracy", ours): cell_text(accuracy, ".4f"),
             ("accuracy", "paper, ImageNet"): number_text(accuracy["paper"], ".4f"),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
