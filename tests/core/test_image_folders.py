@@ -17,8 +17,7 @@ LAYOUTS = {
 
 
 @pytest.fixture(autouse=True)
-def small(tmp_path, monkeypatch):
-    monkeypatch.setenv("REMI_CACHE", str(tmp_path / "cache"))
+def small(monkeypatch):
     monkeypatch.setattr(image_folders, "LAYOUTS", LAYOUTS)
     monkeypatch.setattr(image_folders, "TOTALS", {"mnist": (5, 3)})
     load_images.cache_clear()

@@ -249,13 +249,6 @@ def test_a_fixed_temperature_survives_a_cast_of_the_module(cast):
     torch.testing.assert_close(value, ContrastiveLoss("reinfonce", temperature=0.1)(z, labels))
 
 
-def test_no_graph_break():
-    torch._dynamo.reset()
-    module = TwoViewLoss("reinfonce", learn_temperature=True)
-    explained = torch._dynamo.explain(module)(torch.randn(4, 3), torch.randn(4, 3))
-    assert explained.graph_break_count == 0
-
-
 def test_padded_candidates_are_masked_not_filled():
     t = leaf(4, 6, 6)
     mask = torch.arange(6) < 4

@@ -21,7 +21,6 @@ from remi_lib.experiments import (
 from remi_lib.experiments.verdicts import lambda_sweep as lambda_verdicts
 from remi_lib.experiments.verdicts import out_of_distribution as outputs_verdicts
 from remi_lib.images import load_images
-from remi_lib.paths import figures_dir
 from remi_lib.replication.claims import Ledger
 from remi_lib.tasks import ImageTask, Member
 
@@ -127,14 +126,6 @@ def test_pairs_of_outputs():
     pairs = out_of_distribution.pairs_of(outputs())
     assert pairs["pair"].tolist() == ["true", "false", "false", "true", "any", "any"]
     assert pairs["ratio"].tolist() == pytest.approx([8, 0.1, 0.5, 2, 0.2, 0.3])
-
-
-def test_auroc_of_separable_scores_is_one():
-    one = outputs()
-    two = pd.concat([one, one.assign(seed=0)])
-    area = out_of_distribution.auroc(out_of_distribution.scores_of(two)).set_index("score")["auroc"]
-    assert area["largest"] == 1
-    assert area["softmax"] == 1
 
 
 def test_areas_are_printed_with_their_interval_over_seeds():
@@ -281,28 +272,6 @@ def test_a_stacked_network_of_fig8_leaves_table2_alone():
     image_outputs.critic_outputs(task, ["remine", "renwj"], ["inverted"], **options)
     member = Member("remine", 0, 100, 0.1)
     assert not image_runs.is_done(image_runs.Run(task, member, 1))
-
-
-def test_a_missing_artifact_is_said():
-    assert findings.measured("cpu", "nothing", "99", len) == "not run (needs notebook 99)"
-    folder = figures_dir("cpu")
-    folder.mkdir(parents=True)
-    (folder / "x.csv").write_text("a\n1\n2\n")
-    assert findings.measured("cpu", "x", "99", lambda f: f["a"].mean()) == "1.500"
-    assert "not run" in findings.js_low_by_one_over_e("cpu").to_string()
-
-
-def test_predictions_of_the_findings():
-    """The predicted columns are the closed forms that the prose names."""
-    js = findings.js_low_by_one_over_e("cpu")
-    assert f"{math.log(10) - 1 / math.e:.3f}" in js.loc["SLB JS, cifar10", "predicted"]
-    law = findings.batch_law("cpu")
-    assert float(law.loc["SD over batches, cifar10", "predicted"]) == pytest.approx(0.451, abs=0.02)
-    rare = findings.no_joint_pair([32])
-    assert float(rare.loc["batch 32", "predicted"]) == pytest.approx((15 / 16) ** 32, abs=1e-4)
-    assert float(rare.loc["batch 32", "measured"]) == pytest.approx((15 / 16) ** 32, abs=0.01)
-    caps = findings.clipped_caps()
-    assert caps.loc["ReNWJ", 10.0] == pytest.approx(8.55, abs=0.03)
 
 
 def test_rounding_moves_the_constant_and_not_the_estimate():

@@ -62,7 +62,7 @@ def test_js_is_low_by_one_over_e():
             math.log(classes) - 1 / math.e, abs=6e-4
         )
         assert row["paper"] == printed
-        assert row["measured"] == "not run (needs CIFAR and a GPU)"
+        assert row["measured"] == "not run at the paper's size (needs a GPU)"
     ours = numbers(table.loc["SLB JS, digits", "measured"])
     # t(1, 97.5%) = 12.706 and the standard error of {1, 2} is 1/2.
     assert ours == pytest.approx([1.5, 1.5 - 6.353, 1.5 + 6.353], abs=1e-3)

@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from remi_lib.experiments import full_cifar10, image_results, overnight, small_images
 from remi_lib.experiments.full_cifar10 import LOSSES, WEIGHTS
 from remi_lib.experiments.image_answers import packed, unpacked
 from remi_lib.experiments.verdicts import benchmark, common
-from remi_lib.images import ImageSet
 from remi_lib.losses import FAMILIES, title
 from remi_lib.paths import figures_dir
 from remi_lib.replication import cells
@@ -26,14 +24,10 @@ TESTED = 12
 
 
 @pytest.fixture(autouse=True)
-def few_images(monkeypatch):
+def few_images(monkeypatch, random_images):
     """24 random images of two classes to train on and 12 to test, in batches of 4, two seeds."""
-    stream = torch.Generator().manual_seed(0)
-    x = torch.randint(256, (36, 3, 32, 32), generator=stream, dtype=torch.uint8)
-    y = torch.arange(36) % 2
-    data = ImageSet("cifar10", x[:24], y[:24], x[24:], y[24:], 2)
-    for module in (images, image_results, small_images, full_cifar10, benchmark, common):
-        monkeypatch.setattr(module, "load_images", lambda name: data)
+    modules = (images, image_results, small_images, full_cifar10, benchmark, common)
+    random_images(modules, "cifar10")
     for name, value in {"BATCH": 4, "EPOCHS": 1, "SEEDS": 2}.items():
         monkeypatch.setattr(full_cifar10, name, value)
 

@@ -12,12 +12,6 @@ from remi_lib.replication.claims import registry
 from remi_lib.tasks import OneHotTask, grid
 
 
-@pytest.fixture(autouse=True)
-def folders(tmp_path, monkeypatch):
-    monkeypatch.setenv("REMI_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("REMI_FIGURES", str(tmp_path / "figures"))
-
-
 def scored(known):
     members = grid(loss="mine", seed=range(2), batch=16)
     task = controls.MeasuredTask(known=known)

@@ -27,9 +27,7 @@ TINY = {
 
 
 @pytest.fixture(autouse=True)
-def folders(tmp_path, monkeypatch):
-    monkeypatch.setenv("REMI_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("REMI_FIGURES", str(tmp_path / "figures"))
+def toy_parameters(monkeypatch):
     for module in (overnight, overnight_cells):
         monkeypatch.setattr(module, "parameters", lambda: TINY)
     monkeypatch.setattr(overnight, "THIN", 5)

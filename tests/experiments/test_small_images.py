@@ -22,7 +22,6 @@ from remi_lib.experiments import (
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.published import FAILING
 from remi_lib.experiments.verdicts import benchmark, common, out_of_distribution
-from remi_lib.images import ImageSet
 from remi_lib.intervals import fraction_interval
 from remi_lib.losses import FAMILIES, LOSSES
 from remi_lib.paths import figures_dir, project_root
@@ -33,15 +32,11 @@ CLASSES = 2
 
 
 @pytest.fixture(autouse=True)
-def few_images(monkeypatch):
+def few_images(monkeypatch, random_images):
     """24 random images of two classes in place of CIFAR-10, and three seeds at most."""
-    stream = torch.Generator().manual_seed(0)
-    x = torch.randint(256, (36, 3, 32, 32), generator=stream, dtype=torch.uint8)
-    y = torch.arange(36) % CLASSES
-    data = ImageSet("cifar10", x[:24], y[:24], x[24:], y[24:], CLASSES)
     judges = (benchmark, common, out_of_distribution)
-    for module in (images, image_outputs, image_results, small_images, small_outputs, *judges):
-        monkeypatch.setattr(module, "load_images", lambda name: data)
+    modules = (images, image_outputs, image_results, small_images, small_outputs, *judges)
+    random_images(modules, "cifar10", CLASSES)
     for module in (small_images, small_outputs):
         monkeypatch.setattr(module, "BATCH", 4)
         monkeypatch.setattr(module, "EPOCHS", 1)

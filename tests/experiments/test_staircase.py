@@ -223,15 +223,6 @@ def test_oracle_reads_the_true_mi_at_low_levels():
     assert (table["bias"].abs() < 0.04).all()
 
 
-def test_clipped_caps_at_the_papers_size():
-    """Quirk 11: with T in [-10, 10] NWJ and TUBA cannot read 10 nats."""
-    task = StaircaseTask()
-    caps = {name: gaussian_staircase.clipped_cap(task, name, 10.0) for name in ("nwj", "tuba")}
-    assert caps["nwj"][10.0] == pytest.approx(8.55, abs=0.03)
-    assert caps["tuba"][10.0] == pytest.approx(8.99, abs=0.03)
-    assert caps["nwj"][2.0] == pytest.approx(2.0, abs=0.03)
-
-
 def history(values: list[float]) -> pd.DataFrame:
     return pd.DataFrame(
         {

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 import yaml
 
 from remi_lib.experiments import (
@@ -21,7 +20,7 @@ from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.imagenet import figures, table3
 from remi_lib.experiments.verdicts import common
 from remi_lib.image_folders import LAYOUTS
-from remi_lib.images import ImageSet, load_images
+from remi_lib.images import load_images
 from remi_lib.paths import figures_dir, project_root
 from remi_lib.replication import cells
 from remi_lib.replication.registry import registry
@@ -44,14 +43,10 @@ CLAIMS = {
 
 
 @pytest.fixture(autouse=True)
-def few_images(monkeypatch):
+def few_images(monkeypatch, random_images):
     """24 random images of four classes in place of Tiny ImageNet, two passes."""
-    stream = torch.Generator().manual_seed(0)
-    x = torch.randint(256, (36, 3, 64, 64), generator=stream, dtype=torch.uint8)
-    y = torch.arange(36) % CLASSES
-    data = ImageSet("tinyimagenet", x[:24], y[:24], x[24:], y[24:], CLASSES, source="JPEG copy")
-    for module in (images, image_results, small_images, common):
-        monkeypatch.setattr(module, "load_images", lambda name: data)
+    modules = (images, image_results, small_images, common)
+    random_images(modules, "tinyimagenet", CLASSES, side=64, source="JPEG copy")
     monkeypatch.setattr(tiny_images, "CLASSES", CLASSES)
     monkeypatch.setattr(tiny_images, "ENTROPY", math.log(CLASSES))
     monkeypatch.setattr(tiny_images, "BATCH", 8)

@@ -16,7 +16,6 @@ from remi_lib.experiments import overnight, two_views, view_runs
 from remi_lib.experiments.verdicts import common
 from remi_lib.experiments.view_runs import vicreg
 from remi_lib.experiments.z_loss import report
-from remi_lib.images import ImageSet
 from remi_lib.paths import figures_dir
 from remi_lib.replication import cells
 from remi_lib.streams import as_global_stream
@@ -24,17 +23,10 @@ from remi_lib.tasks import images
 
 
 @pytest.fixture(autouse=True)
-def few_images(tmp_path, monkeypatch):
+def few_images(tmp_path, monkeypatch, random_images):
     """24 random images of two classes in place of CIFAR-10, two seeds, a pass of six steps."""
-    monkeypatch.setenv("REMI_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("REMI_FIGURES", str(tmp_path / "figures"))
     monkeypatch.setenv("REMI_PROGRESS", str(tmp_path / "progress"))
-    stream = torch.Generator().manual_seed(0)
-    x = torch.randint(256, (36, 3, 32, 32), generator=stream, dtype=torch.uint8)
-    y = torch.arange(36) % 2
-    data = ImageSet("cifar10", x[:24], y[:24], x[24:], y[24:], 2)
-    for module in (images, view_runs, two_views, report, common):
-        monkeypatch.setattr(module, "load_images", lambda name: data)
+    random_images((images, view_runs, two_views, report, common), "cifar10")
     for name, value in {"BATCH": 4, "EPOCHS": 1, "SEEDS": 2}.items():
         monkeypatch.setattr(two_views, name, value)
 

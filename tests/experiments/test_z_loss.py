@@ -18,9 +18,7 @@ from remi_lib.scores import all_pairs, off_diagonal
 
 
 @pytest.fixture(autouse=True)
-def folders(tmp_path, monkeypatch):
-    monkeypatch.setenv("REMI_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("REMI_FIGURES", str(tmp_path / "figures"))
+def progress(tmp_path, monkeypatch):
     monkeypatch.setenv("REMI_PROGRESS", str(tmp_path / "progress"))
 
 

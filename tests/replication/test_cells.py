@@ -6,18 +6,12 @@ import signal
 import time
 
 import pandas as pd
-import pytest
 
 from remi_lib.paths import cache_dir
 from remi_lib.replication import cells, store
 from remi_lib.replication.cells import Cell
 
 MODULE = "remi_lib.intervals"
-
-
-@pytest.fixture(autouse=True)
-def folders(tmp_path, monkeypatch):
-    monkeypatch.setenv("REMI_CACHE", str(tmp_path / "cache"))
 
 
 def cell(number, done=None, cost=1.0, pause=0.0):

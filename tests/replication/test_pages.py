@@ -333,7 +333,6 @@ def test_links_between_notebooks():
 
 def test_render_replaces_the_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "project_root", lambda: tmp_path)
-    monkeypatch.setenv("REMI_FIGURES", str(tmp_path / "figures"))
     with pytest.raises(FileNotFoundError, match="build/cpu: no executed notebooks"):
         render("cpu")
     notebook(tmp_path / "build/cpu/01_toy.ipynb", TITLE)

@@ -119,7 +119,6 @@ def test_moved_verdicts_are_named(tmp_path):
 
 
 def test_a_receipt_of_the_committed_artifacts_and_of_altered_ones(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("REMI_FIGURES", str(tmp_path / "figures"))
     monkeypatch.setattr(receipt, "project_root", lambda: tmp_path)
     monkeypatch.setattr(receipt, "reference", lambda: REFERENCE)
     made = tmp_path / "figures" / "cpu"
