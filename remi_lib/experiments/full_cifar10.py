@@ -81,12 +81,17 @@ def table() -> pd.DataFrame | None:
 
 
 def judge(rows: pd.DataFrame, profile: str) -> Ledger:
-    """Judge what seeds at which a claim's losses all ran, two at least, decide of messages 8, 9."""
+    """Judge what seeds at which a claim's losses all ran, two at least, decide of messages 8, 9.
+
+    A regularised loss counts once all of its seeds ran.
+    """
     ledger = Ledger(NOTEBOOK, profile, [DATASET])
-    for losses, judged in (
-        (LOSSES, benchmark.judge_beats_ce),
-        ((*LOSSES, *WEIGHTS), benchmark.judge_pairs),
-    ):
+    seeds = rows.groupby("loss")["seed"].nunique()
+    twins = [name for name in WEIGHTS if seeds.get(name, 0) >= SEEDS]
+    asked: dict[tuple[str, ...], Any] = {LOSSES: benchmark.judge_beats_ce}
+    if twins:
+        asked[(*LOSSES, *twins)] = benchmark.judge_pairs
+    for losses, judged in asked.items():
         own = complete(rows, losses)
         if own["seed"].nunique() > 1:
             judged(ledger, DATASET, benchmark.prepared(own), answers(own))

@@ -83,6 +83,14 @@ def test_the_penalty_is_judged_once_its_losses_have_run():
     assert set(judged["table2.slb.accuracy@cifar10"]["parts"]) == set(FAMILIES) - {"js"}
 
 
+def test_a_regularised_loss_counts_once_its_seeds_ran():
+    rows = made_up({x: [np.ones(TESTED, bool)] * 2 for x in (*LOSSES, *WEIGHTS)})
+    rows = rows[(rows["loss"] != "renwj") | (rows["seed"] == 0)]
+    judged = full_cifar10.judge(rows, "overnight").entries
+    families = {"mine", "smile", "tuba", "infonce"}
+    assert set(judged["table2.slb.closer@cifar10"]["parts"]) == families
+
+
 def test_what_the_penalty_gains_is_counted_image_by_image():
     """Every regularised loss gets one image more right; a family's interval knows which one."""
     less, more = np.arange(TESTED) < 8, np.arange(TESTED) < 9
