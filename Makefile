@@ -30,6 +30,7 @@ export MKL_NUM_THREADS ?= 1
 export JUPYTER_PREFER_ENV_PATH := 1
 export PYTHONHASHSEED := 0
 export PYTHONUTF8 := 1
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/.hypothesis
 NBVAL := -q -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=3000 \
 	--nbval-sanitize-with tests/nbval.cfg
 
