@@ -19,6 +19,7 @@ from remi_lib.experiments import (
     sweep,
 )
 from remi_lib.experiments.verdicts import lambda_sweep as lambda_verdicts
+from remi_lib.experiments.verdicts import one_hot
 from remi_lib.experiments.verdicts import out_of_distribution as outputs_verdicts
 from remi_lib.images import load_images
 from remi_lib.replication.claims import Ledger
@@ -283,3 +284,28 @@ def test_rounding_moves_the_constant_and_not_the_estimate():
 def test_initial_scores_grow_with_the_width():
     table = findings.initial_scores([16, 256], 1)
     assert table["mean T"].iloc[1] > 8 * table["mean T"].iloc[0]
+
+
+def test_claims_of_notebook_2_by_hand():
+    """Of six seeds ReNWJ leaves the boundary in passing at one, and is lost at another."""
+    probes = pd.DataFrame(
+        [
+            (name, seed, step, 1.0, 2.0, -1.0, -30.0 if left and step == 10 else -3.0, 2.5)
+            for name in ("MINE", "ReMINE", "ReNWJ")
+            for seed in range(6)
+            for left in [name == "ReNWJ" and seed == 1]
+            for step in (0, 10, 20)
+        ],
+        columns=["name", "seed", "step", "on_min", "on_max", "off_max", "off_min", "exact_mi"],
+    )
+    diverged = probes[probes["step"] == 0][["name", "seed"]].assign(step=np.nan)
+    diverged.loc[(diverged["name"] != "ReMINE") & (diverged["seed"] == 2), "step"] = 19.0
+    mi = probes[["name", "seed"]].assign(mi=[1.0, 2.0, np.nan] * 18)
+    ledger = Ledger("02_explosion", "cpu")
+    one_hot.judge_explosion(ledger, mi, probes, diverged, pd.Series([True] * 9 + [False]))
+    found = {key: e["value"] for key, e in ledger.entries.items()}
+    assert found["fig5.bounded"] == pytest.approx(4 / 6, abs=1e-6)
+    assert found["fig5.finite"] == pytest.approx(1 / 6, abs=1e-6)
+    assert found["fig3.nwj-overflows"] == 0.9
+    assert ledger.entries["fig3.mine-scatters"]["value"] == pytest.approx(0.5**0.5, abs=1e-6)
+    assert set(ledger.due()) == set(ledger.entries)

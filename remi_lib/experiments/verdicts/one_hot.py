@@ -15,7 +15,8 @@ from remi_lib.intervals import difference
 from remi_lib.replication.claims import Ledger
 from remi_lib.replication.evidence import exact
 
-RUNAWAY = -27.7  # nats: ten times the true MI, log 16, below zero
+RUNAWAY = 27.7  # nats: ten times the true MI, log 16
+OUTPUTS = ["on_min", "on_max", "off_min", "off_max"]  # of T, at a probe
 TWINS = ("ReMINE", "ReNWJ")
 WORST = {"sd": math.inf, "exact_mi": -math.inf}  # what a lost member counts as
 
@@ -43,15 +44,17 @@ def judge_explosion(
     ``overflow``: whether NWJ's numbers stopped being finite at further seeds.
     """
     by = ["name", "seed"]
-    scatter = mi.groupby(by)["mi"].std().fillna(np.inf)  # diverged: more than any number
-    last = probes[probes["step"] == probes["step"].max()].set_index(by)
     lost = diverged.set_index(by)["step"].notna()
+    scatter = mi.groupby(by)["mi"].std().mask(lost, np.inf)  # more than any number
+    last = probes[probes["step"] == probes["step"].max()].set_index(by)
+    outputs = probes.set_index(by)[OUTPUTS]
     ledger.judge("fig3.mine-scatters", scatter["MINE"])
     ledger.judge("fig3.nwj-overflows", overflow)
     gone = lost.unstack("name")[list(TWINS)]
     ledger.judge("fig5.finite", seeds_with(gone, all_of_them=False), columns_of(gone))
-    alive = last["on_max"] - last["off_min"] > 0.01
-    kept = alive & (last["off_min"] > RUNAWAY) & (last["on_min"] > RUNAWAY)
+    alive = last[OUTPUTS].max(axis=1) - last[OUTPUTS].min(axis=1) > 0.01
+    widest = outputs.abs().max(axis=1).groupby(level=by).max()
+    kept = alive & (widest < RUNAWAY) & ~lost
     both = kept.unstack("name")[list(TWINS)]
     ledger.judge("fig5.bounded", seeds_with(both, all_of_them=True), columns_of(both))
     ledger.judge("fig5.remine-scatter", scatter["ReMINE"])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from remi_lib.experiments.verdicts.common import columns_of, sayer
+from remi_lib.experiments.verdicts.common import columns_of, sayer, test_images
 from remi_lib.images import load_images
 from remi_lib.replication.claims import Ledger
+from remi_lib.replication.evidence import with_test_images
 
 
 def judge(
@@ -29,7 +30,8 @@ def judge(
     say("fig8.test-alike", held_out["near"])
     say("fig8.foreign-rejected", other["rejected"])
     if accuracies is not None and len(accuracies) > 1:
-        say("fig8.accurate-enough", accuracies)
+        evidence = with_test_images(accuracies, [accuracies], test_images(name))
+        say("fig8.accurate-enough", evidence)
     area = areas[areas["loss"] == "remine"].set_index(["score", "seed", "foreign"])["auroc"]
     gain = (area["largest"] - area["softmax"]).unstack("foreign")
     say("fig8.beats-max-softmax", gain[far], columns_of(gain))
