@@ -204,7 +204,8 @@ def _parts(message: Message, verdicts: pd.Series, base: pd.Series, status: Statu
     left = set(base[verdicts == FAILS if fails else ~verdicts.isin(KEPT)])
     parts = [f'"{part}"' for claim, part in message.decided_by.items() if claim in left]
     if len(parts) == len(message.decided_by) > 2:
-        return [f"{'all' if fails else 'none'} of its parts {'fail' if fails else 'is shown'}"]
+        where = "" if left.isdisjoint(base[verdicts.isin(KEPT)]) else " on every data set"
+        return ["all of its parts fail" if fails else f"none of its parts is shown{where}"]
     return [f"{'fails' if fails else 'not shown'}: {', '.join(parts)}"]
 
 

@@ -78,6 +78,10 @@ def test_many_parts_that_share_one_fate_are_not_listed():
     ):
         rows = ledger(*((claim, "paper", verdict) for claim in parts))
         assert decide(three, rows)[1].condition == shown
+    rows = ledger(
+        *((f"{claim}@x", "reduced", "no power") for claim in parts), ("a@y", "reduced", "holds")
+    )
+    assert decide(three, rows)[1].condition == "none of its parts is shown on every data set"
 
 
 def test_evidence_says_what_was_calculated_and_on_how_many_data_sets():
