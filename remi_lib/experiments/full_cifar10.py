@@ -21,7 +21,7 @@ from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.published import AHEAD
 from remi_lib.experiments.small_images import BATCH, CROSS_ENTROPY, NET, NOTEBOOK, finished, rows_of
 from remi_lib.experiments.verdicts import benchmark
-from remi_lib.experiments.verdicts.common import complete_seeds, test_images
+from remi_lib.experiments.verdicts.common import at_complete_seeds, test_images
 from remi_lib.images import load_images
 from remi_lib.intervals import Estimate
 from remi_lib.losses import FAMILIES, title
@@ -88,20 +88,14 @@ def judge(rows: pd.DataFrame, profile: str) -> Ledger:
     ledger = Ledger(NOTEBOOK, profile, [DATASET])
     seeds = rows.groupby("loss")["seed"].nunique()
     twins = [name for name in WEIGHTS if seeds.get(name, 0) >= SEEDS]
-    asked: dict[tuple[str, ...], Any] = {LOSSES: benchmark.judge_beats_ce}
-    if twins:
-        asked[(*LOSSES, *twins)] = benchmark.judge_pairs
-    for losses, judged in asked.items():
-        own = complete(rows, losses)
+    for losses, judged in (
+        (LOSSES, benchmark.judge_beats_ce),
+        ((*LOSSES, *twins), benchmark.judge_pairs),
+    ):
+        own = at_complete_seeds(rows, losses).assign(dataset=DATASET)
         if own["seed"].nunique() > 1:
             judged(ledger, DATASET, benchmark.prepared(own), answers(own))
     return ledger
-
-
-def complete(rows: pd.DataFrame, losses: Sequence[str]) -> pd.DataFrame:
-    """The runs of these losses at the seeds at which all of them ran."""
-    rows = rows[rows["loss"].isin(losses)].assign(dataset=DATASET)
-    return rows[rows["seed"].isin(complete_seeds(rows, losses))]
 
 
 def ahead(entries: pd.DataFrame) -> pd.DataFrame:

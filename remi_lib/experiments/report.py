@@ -14,7 +14,7 @@ from remi_lib.experiments.image_results import cell_text
 from remi_lib.losses import FAMILIES, title
 from remi_lib.paths import figures_dir
 from remi_lib.replication import ledger_page
-from remi_lib.replication.claims import NOT_RUN, SETTINGS, collect, measured, worded
+from remi_lib.replication.claims import NOT_RUN, SETTINGS, collect, measured, statistic, worded
 from remi_lib.replication.messages import Status
 from remi_lib.replication.scoreboard import (
     GREY,
@@ -111,13 +111,7 @@ def beside_markdown(ledger: pd.DataFrame) -> str:
     judged = ledger[ledger["verdict"] != NOT_RUN]
     base = judged["id"].str.partition("@")[0]
     rows = [
-        (
-            row["statement"],
-            row["dataset"],
-            f"{row['estimand']}: {row['statistic']}",
-            measured(row),
-            worded(row),
-        )
+        (row["statement"], row["dataset"], statistic(row), measured(row), worded(row))
         for claim in BESIDE
         for row in judged[base == claim].to_dict("records")
     ]

@@ -25,6 +25,7 @@ from remi_lib.experiments.verdicts.common import (
     PAPER_WEIGHTS,
     accuracy_gains,
     at_best_weight,
+    at_complete_seeds,
     complete_seeds,
     gains,
     test_images,
@@ -157,12 +158,9 @@ def offered(rows: pd.DataFrame, losses: Sequence[str]) -> pd.DataFrame:
     Of the seeds at which all of the losses ran the lambdas that ran at every one, so that a choice
     compares the same seeds, and a seed that one loss has more of takes no lambda away.
     """
-    rows = rows[rows["tau"].isna() & rows["loss"].isin(losses)]
-    seeds = complete_seeds(rows, losses)
-    rows = rows[rows["seed"].isin(seeds)]
+    rows = at_complete_seeds(rows[rows["tau"].isna()], losses)
     here = rows.groupby(["loss", "weight"], dropna=False)["seed"].transform("nunique")
-    rows = rows[here == len(seeds)]
-    return benchmark.prepared(rows)
+    return benchmark.prepared(rows[here == rows["seed"].nunique()])
 
 
 def reported(rows: pd.DataFrame) -> pd.DataFrame:

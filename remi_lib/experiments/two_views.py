@@ -14,7 +14,7 @@ import pandas as pd
 
 from remi_lib.experiments import view_runs
 from remi_lib.experiments.small_images import finished
-from remi_lib.experiments.verdicts.common import complete_seeds
+from remi_lib.experiments.verdicts.common import at_complete_seeds
 from remi_lib.experiments.view_runs import VICREG, View
 from remi_lib.experiments.z_loss import report
 from remi_lib.images import load_images
@@ -77,7 +77,7 @@ def said(rows: pd.DataFrame | None) -> str:
 def judge(rows: pd.DataFrame, profile: str) -> Ledger:
     """Judge the claims about two views from the seeds at which every loss ran, two at least."""
     ledger = Ledger(NOTEBOOK, profile, [DATASET])
-    complete = complete_seeds(rows, LOSSES)
-    if len(complete) > 1:
-        report.judge_views(ledger, DATASET, FAMILIES, rows[rows["seed"].isin(complete)])
+    own = at_complete_seeds(rows, LOSSES)
+    if own["seed"].nunique() > 1:
+        report.judge_views(ledger, DATASET, FAMILIES, own)
     return ledger

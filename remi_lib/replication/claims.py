@@ -213,6 +213,11 @@ def measured(entry: Mapping[str, Any]) -> str:
     return f"{value} [{low}, {high}]{marked}"
 
 
+def statistic(entry: Mapping[str, Any]) -> str:
+    """What was measured in words, after what is estimated of it: "median: SD of ..."."""
+    return f"{entry['estimand']}: {entry['statistic']}"
+
+
 def worded(entry: Mapping[str, Any]) -> str:
     """The verdict with its qualifier."""
     qualifier = entry.get("qualifier")

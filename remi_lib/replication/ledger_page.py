@@ -22,6 +22,7 @@ from remi_lib.replication.claims import (
     SETTINGS,
     collect,
     measured,
+    statistic,
     worded,
 )
 from remi_lib.replication.messages import Status, decide, messages, table, terms
@@ -133,6 +134,7 @@ def page(ledger: pd.DataFrame, profile: str, title: str = LEDGER) -> str:
             "message": _plain(row["message"]) or "",
             "judged": row["verdict"] != NOT_RUN,
             "measured": measured(row) if row["verdict"] != NOT_RUN else "",
+            "statistic": statistic(row),
             "sees": f"{float(row['sees']):.2g}" if row["verdict"] != NOT_RUN else "",
             "said": worded(row),
             "colour": colour(row["verdict"], row["setting"]),
@@ -229,9 +231,8 @@ def _rows(rows: pd.DataFrame, deciding: tuple[str, ...]) -> list[str]:
         bold = "**" if row["id"].partition("@")[0] in deciding else ""
         notebook = Path("../../notebooks") / f"{row['notebook']}.ipynb"
         link = notebook if deciding_cell(row["notebook"]) else _cell(row)
-        statistic = f"{row['estimand']}: {row['statistic']}"
         cells = [
-            f"{bold}[{row['statement']}]({link}){bold} `{row['id']}`<br>{statistic}",
+            f"{bold}[{row['statement']}]({link}){bold} `{row['id']}`<br>{statistic(row)}",
             row["dataset"],
             measured(row) if row["verdict"] != NOT_RUN else "",
             row["threshold"],

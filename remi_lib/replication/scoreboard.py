@@ -22,6 +22,7 @@ from remi_lib.replication.claims import (
     SETTINGS,
     Verdict,
     measured,
+    statistic,
     verdict_line,
     worded,
 )
@@ -59,7 +60,7 @@ def styled_ledger(ledger: pd.DataFrame) -> Styler:
             "claim": ledger["statement"],
             "data": ledger["dataset"],
             "source": ledger["source"],
-            "statistic": ledger["estimand"] + ": " + ledger["statistic"],
+            "statistic": [statistic(entry) for entry in ledger.to_dict("records")],
             "measured": [measured(entry) for entry in ledger.to_dict("records")],
             "holds if": ledger["threshold"],
             "threshold": ledger["provenance"],

@@ -68,7 +68,8 @@ def judge_pairs(
     """
     ran = set(slb["loss"])
     pairs = [family for family in FAMILIES if {family, "re" + family} <= ran]
-    judge_gains(ledger, dataset, "slb", slb, trained(slb, pairs), answers)
+    if pairs:
+        judge_gains(ledger, dataset, "slb", slb, trained(slb, pairs), answers)
 
 
 def judge_middle(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:

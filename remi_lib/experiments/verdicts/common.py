@@ -72,6 +72,12 @@ def complete_seeds(runs: pd.DataFrame, losses: Sequence[str]) -> set[int]:
     return set(count.index[count == len(losses)])
 
 
+def at_complete_seeds(runs: pd.DataFrame, losses: Sequence[str]) -> pd.DataFrame:
+    """The runs of these losses at the seeds at which every one of them has run."""
+    own = runs[runs["loss"].isin(losses)]
+    return own[own["seed"].isin(complete_seeds(own, losses))]
+
+
 def gains(runs: pd.DataFrame, families: Sequence[str], quantity: str) -> pd.DataFrame:
     """Regularised minus original of a quantity: a row per seed, a column per family."""
     wide = runs.pivot(index="seed", columns="loss", values=quantity)
