@@ -159,7 +159,7 @@ def test_a_family_that_did_not_run_on_all_images_has_no_gain_there():
     judged = full_cifar10.judge(rows, "overnight").entries
     entries = pd.DataFrame({f"{k}{end}": v for k, v in judged.items() for end in ("", "_10k")}).T
     found = full_cifar10.penalised(entries)
-    assert found.columns.get_level_values(0).unique().tolist() == ["MI closer", "accuracy"]
+    assert found.columns.get_level_values(0).unique().tolist() == ["MI closer (nats)", "accuracy"]
     assert found.index.tolist() == [*map(title, FAMILIES), "their mean"]
     assert (found.loc["JS"] == "").all()
     assert set(found.drop("JS").to_numpy().ravel()) == {"0.000 [0.000, 0.000]"}
