@@ -19,7 +19,15 @@ from remi_lib.experiments.image_answers import packed, unpacked
 from remi_lib.experiments.image_results import runs_of
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.published import AHEAD
-from remi_lib.experiments.small_images import BATCH, CROSS_ENTROPY, NET, NOTEBOOK, finished, rows_of
+from remi_lib.experiments.small_images import (
+    BATCH,
+    CROSS_ENTROPY,
+    NET,
+    NOTEBOOK,
+    REJS_TARGET,
+    finished,
+    rows_of,
+)
 from remi_lib.experiments.verdicts import benchmark
 from remi_lib.experiments.verdicts.common import at_complete_seeds, test_images
 from remi_lib.images import load_images
@@ -31,13 +39,21 @@ from remi_lib.replication.claims import Ledger
 DATASET, EPOCHS, SEEDS = "cifar10", 10, 3
 LOSSES = (CROSS_ENTROPY, *AHEAD)
 # Each regularised loss at the lambda whose MI on the 10,000 images is best: chosen on other runs.
-WEIGHTS = {"remine": 0.1, "resmile": 0.001, "renwj": 0.1, "retuba": 0.001, "reinfonce": 0.1}
+WEIGHTS = {
+    "remine": 0.1,
+    "resmile": 0.001,
+    "renwj": 0.1,
+    "retuba": 0.001,
+    "reinfonce": 0.1,
+    "rejs": 0.1,
+}
+PAIRS = (*WEIGHTS, "js")  # what the penalty's claims need beside LOSSES
 KEYS = ["loss", "seed"]  # what tells a row of the table from the others
 COLUMNS = ["weight", "accuracy", "mi", "test_mi", "exact", "test_exact", "diverged_step", "frozen"]
 
 
 def planned() -> list[Run]:
-    """Cross-entropy and the losses that the paper finds ahead of it; the same with the penalty.
+    """Cross-entropy and the losses that the paper finds ahead of it, then :data:`PAIRS`.
 
     Each half seed by seed.
     """
@@ -48,13 +64,15 @@ def planned() -> list[Run]:
         "epochs": {"slb": EPOCHS},
     }
     originals = runs_of(LOSSES, seeds=SEEDS, **slb)
-    twins = [
+    others = [
         run
         for seed in range(SEEDS)
-        for loss, weight in WEIGHTS.items()
-        for run in runs_of([loss], seeds=[seed], weight=weight, **slb)
+        for loss in PAIRS
+        for run in runs_of(
+            [loss], seeds=[seed], weight=WEIGHTS.get(loss), rejs_target=REJS_TARGET, **slb
+        )
     ]
-    return [*originals, *twins]
+    return [*originals, *others]
 
 
 def image_cells() -> Iterator[Cell]:
@@ -83,14 +101,14 @@ def table() -> pd.DataFrame | None:
 def judge(rows: pd.DataFrame, profile: str) -> Ledger:
     """Judge what seeds at which a claim's losses all ran, two at least, decide of messages 8, 9.
 
-    A regularised loss counts once all of its seeds ran.
+    One of :data:`PAIRS` counts once all of its seeds ran.
     """
     ledger = Ledger(NOTEBOOK, profile, [DATASET])
     seeds = rows.groupby("loss")["seed"].nunique()
-    twins = [name for name in WEIGHTS if seeds.get(name, 0) >= SEEDS]
+    others = [name for name in PAIRS if seeds.get(name, 0) >= SEEDS]
     for losses, judged in (
         (LOSSES, benchmark.judge_beats_ce),
-        ((*LOSSES, *twins), benchmark.judge_pairs),
+        ((*LOSSES, *others), benchmark.judge_pairs),
     ):
         own = at_complete_seeds(rows, losses).assign(dataset=DATASET)
         if own["seed"].nunique() > 1:
