@@ -32,21 +32,23 @@ from remi_lib.replication.registry import known_datasets
 
 KEPT = (HOLDS, CONFIRMED)
 SET_ASIDE = "set aside"  # in place of the verdict of a claim that presumes what does not hold
-TERMS = (  # what the table of messages needs to be read, wherever it stands
-    "A status is computed from claims, each with a threshold and a 95% interval. A claim holds if "
-    "its interval lies on the right side of the threshold, fails if on the wrong side, and is "
-    "unresolved if it crosses. A message is reproduced if all its claims hold and not reproduced "
-    "if one fails; it has no power if none fails and one is unresolved or set aside. What a claim "
-    "says of trained losses is set aside, whatever it says, where a check shows that the runs end "
-    "too early or see too few images. A message is reproduced with a condition if all hold and a "
-    "further check shows where the result stops: the words below the status. Claims are judged one "
-    "by one: of many at 95% a few go wrong. A message is decided at the paper's own setting where "
-    "that could be run, else on real data at a smaller size, of several data sets by the worst "
-    "outcome; theorems on small problems of ours. A stand-in is another problem in the paper's "
-    "place (digits for CIFAR-10, generated textures for ImageNet, a shorter staircase) "
-    "and decides nothing: a message with nothing else is not tested. n counts the seeds, runs or "
-    "samples of a claim; a calculated one needs none."
-)
+TERMS = {  # what the table of messages needs to be read, wherever it stands
+    "A claim": "has a threshold and a 95% interval. It holds if the interval lies on the right side "
+    "of the threshold, fails if on the wrong side, and is unresolved if it crosses. Claims are "
+    "judged one by one: of many at 95% a few go wrong.",
+    "A message": "is reproduced if all its claims hold, with a condition if a further check shows "
+    "where the result stops: the words below the status. It is not reproduced if one fails. It has "
+    "no power if none fails and one is unresolved or set aside.",
+    "Set aside:": "a claim about trained losses, whatever it says, where a check shows that the runs "
+    "end too early or see too few images.",
+    "The setting": "that decides is the paper's own where that could be run, else real data at a "
+    "smaller size: of several data sets the worst outcome counts. Theorems are tried on small "
+    "problems of ours.",
+    "A stand-in": "is another problem in the paper's place (digits for CIFAR-10, generated textures "
+    "for ImageNet, a shorter staircase). It decides nothing: a message with nothing else is not "
+    "tested.",
+    "n": "counts the seeds, runs or samples of a claim; a calculated one needs none.",
+}
 
 
 def _short(name: str, title: str) -> str:
@@ -54,14 +56,14 @@ def _short(name: str, title: str) -> str:
     return known_datasets().get(name, {}).get("short", title)
 
 
-def terms(ledger: pd.DataFrame) -> str:
+def terms(ledger: pd.DataFrame) -> dict[str, str]:
     """:data:`TERMS`, and what the short names of reduced data mean."""
     judged = (ledger["setting"] == "reduced") & (ledger["verdict"] != NOT_RUN)
     own = ledger[judged & ledger["message"].notna()]
     _, names = _split(own["id"])
     pairs = dict.fromkeys(zip(names, own["dataset"], strict=True))
     said = [f'"{_short(*p)}": {p[1]}.' for p in pairs if _short(*p) != p[1]]
-    return " ".join([TERMS, *said])
+    return TERMS | ({"Reduced data:": " ".join(said)} if said else {})
 
 
 class Status(StrEnum):

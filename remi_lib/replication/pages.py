@@ -301,7 +301,7 @@ def compose(notebooks: Sequence[Path], claims: Path, profile: str) -> dict[str, 
     cards = [_card(p, claims) for p in pages]
     said = _messages(claims.parent / "messages.csv")
     head = {"messages": said, "tally": tally(pd.DataFrame(said)) if said else ""}
-    head["terms"] = "" if judged is None else terms(judged)
+    head["terms"] = {} if judged is None else terms(judged)
     drawn = claims.parent / "messages.png"
     head["picture"] = f"images/{drawn.name}" if drawn.exists() else ""
     if drawn.exists():

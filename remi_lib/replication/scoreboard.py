@@ -187,7 +187,8 @@ def messages_markdown(ledger: pd.DataFrame, page: str) -> str:
         cells = [f"{row['id']} · {row['message']}", "<br>".join(status), "<br>".join(evidence)]
         rows.append([cell.replace("n = ", "n\u00a0=\u00a0") for cell in cells])
     shown = markdown_table(["message", "status", "evidence"], rows)
-    return f"{tally(found)}\n\n{shown}\n\n{terms(ledger)}"
+    said = "\n".join(f"- **{term}** {meaning}" for term, meaning in terms(ledger).items())
+    return f"{tally(found)}\n\n{shown}\n\n{said}"
 
 
 def tally(messages: pd.DataFrame) -> str:

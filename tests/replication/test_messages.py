@@ -99,7 +99,7 @@ def test_reduced_data_have_a_short_name_that_the_words_below_explain(monkeypatch
     rows = ledger(*((id_, "reduced", "holds") for id_ in ("a@x", "b@x", "a@y")))
     rows = rows.assign(n=5, dataset=["X at 32 pixels", "X at 32 pixels", "Y"], message=1)
     assert table(rows, [MESSAGE]).iloc[0]["reduced"].endswith("; on a few x and Y")
-    assert terms(rows) == f'{TERMS} "a few x": X at 32 pixels.'
+    assert terms(rows) == TERMS | {"Reduced data:": '"a few x": X at 32 pixels.'}
     assert terms(rows.assign(verdict="not run")) == TERMS
 
 
