@@ -301,12 +301,12 @@ def compose(notebooks: Sequence[Path], claims: Path, profile: str) -> dict[str, 
     cards = [_card(p, claims) for p in pages]
     said = _messages(claims.parent / "messages.csv")
     head = {"messages": said, "tally": tally(pd.DataFrame(said)) if said else ""}
-    head["terms"] = {} if judged is None else terms(judged)
     drawn = claims.parent / "messages.png"
     head["picture"] = f"images/{drawn.name}" if drawn.exists() else ""
     if drawn.exists():
         written[f"images/{drawn.name}"] = drawn.read_bytes()
-    shown = index.render(cards=cards, **head, total=total, profile=escape(profile))
+    words = {} if judged is None else terms(judged)
+    shown = index.render(cards=cards, **head, terms=words, total=total, profile=escape(profile))
     written[INDEX] = shown.encode()
     colours = HtmlFormatter(style="friendly").get_style_defs("details.code")
     keep = [line for line in colours.splitlines() if line.startswith("details.code .")]
