@@ -12,7 +12,8 @@ the limits that make a condition of it.  The rule:
    it presumes, that the runs came that far, does not hold.  Where data sets of the setting disagree
    the worst outcome counts, and each is named; one on which some deciding claims only were judged
    counts where they do not all hold.
-3. It is "reproduced with a condition" where a limit shows in that setting or a larger one.  A
+3. It is "reproduced with a condition" where a limit shows in that setting or a larger one (a
+   stand-in has its own limits).  A
    message that is not reproduced says its limits too.
 """
 
@@ -34,16 +35,17 @@ KEPT = (HOLDS, CONFIRMED)
 SET_ASIDE = "set aside"  # in place of the verdict of a claim that presumes what does not hold
 TERMS = {  # what the table of messages needs to be read, wherever it stands
     "A claim": "has a threshold and a 95% interval. It holds if the interval lies on the right side "
-    "of the threshold, fails if on the wrong side, and is unresolved if it crosses. Claims are "
-    "judged one by one: of many at 95% a few go wrong.",
+    "of the threshold, fails if on the wrong side, and is unresolved if it crosses (in the ledger "
+    "*no power*, if it is too wide for the effect that the paper reports). Claims are judged one by "
+    "one: of many at 95% a few go wrong.",
     "A message": "is reproduced if all its claims hold, with a condition if a further check shows "
-    "where the result stops: the words below the status. It is not reproduced if one fails. It has "
+    "where the result stops: the words after the status. It is not reproduced if one fails. It has "
     "no power if none fails and one is unresolved or set aside.",
     "Set aside:": "a claim about trained losses, whatever it says, where a check shows that the runs "
     "end too early or see too few images.",
-    "The setting": "that decides is the paper's own where that could be run, else real data at a "
-    "smaller size: of several data sets the worst outcome counts. Theorems are tried on small "
-    "problems of ours.",
+    "The setting": "that decides is the paper's own where that could be run (of theorems, small "
+    "problems of ours), else real data at a smaller size: of several data sets the worst outcome "
+    "counts.",
     "A stand-in": "is another problem in the paper's place (digits for CIFAR-10, generated textures "
     "for ImageNet, a shorter staircase). It decides nothing: a message with nothing else is not "
     "tested.",
@@ -212,9 +214,10 @@ def _parts(message: Message, verdicts: pd.Series, base: pd.Series, status: Statu
 
 
 def _limits(message: Message, ledger: pd.DataFrame, setting: str) -> list[str]:
-    """The conditions that show in this setting or a larger one."""
+    """The conditions that show in this setting or a larger one; of a stand-in in itself."""
     order = list(SETTINGS)
-    seen = ledger[ledger["setting"].isin(order[: order.index(setting) + 1])]
+    larger = [setting] if setting == "stand-in" else order[: order.index(setting) + 1]
+    seen = ledger[ledger["setting"].isin(larger)]
     seen = seen[seen["verdict"] != NOT_RUN]
     base, _ = _split(seen["id"])
     found = []
