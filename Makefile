@@ -14,10 +14,8 @@ PIP := $(PY) -m pip install -q --disable-pip-version-check
 UV := $(if $(shell command -v uv),uv pip install -q --python $(PY),false)
 OUT := build/$(PROFILE)
 NAMES := $(basename $(notdir $(sort $(wildcard notebooks/[0-9]*.ipynb))))
-# These read what the others publish, or, as 05 does, train beside what another has trained:
-# which runs share a batch decides how their sums are rounded, so the order is fixed.
-LATE := $(filter 05_lambda_sweep 10_findings 11_report,$(NAMES))
-STORIES := $(filter-out $(LATE),$(NAMES))
+# The last two read what the others publish.
+STORIES := $(filter-out 10_findings 11_report,$(NAMES))
 DONE := $(filter-out $(OUT)/11_report.ipynb,$(NAMES:%=$(OUT)/%.ipynb))
 REPORT := $(OUT)/11_report.ipynb
 # All that a notebook could be made with; build/deps.mk says which of it each one is.
@@ -75,12 +73,13 @@ $(DONE): $(OUT)/%.ipynb: notebooks/%.ipynb params/$(PROFILE)/%.yaml | $(STAMP)
 	@echo "$* ($(PROFILE))"
 	@$(PY) -m remi_lib.experiments run $* --profile $(PROFILE)
 
+# 05 trains beside what 04 has trained: which runs share a batch decides how their sums are rounded.
 $(OUT)/05_lambda_sweep.ipynb: $(OUT)/04_benchmark.ipynb
 # On a GPU notebook 07's networks are runs of Table 2, which then need not be trained again.
 ifneq ($(filter gpu%,$(PROFILE)),)
 $(OUT)/04_benchmark.ipynb: | $(OUT)/07_out_of_distribution.ipynb
 endif
-$(OUT)/10_findings.ipynb: $(STORIES:%=$(OUT)/%.ipynb) $(OUT)/05_lambda_sweep.ipynb
+$(OUT)/10_findings.ipynb: $(STORIES:%=$(OUT)/%.ipynb)
 
 overnight: $(STAMP) ## the overnight profile's long runs, resumed, and their tables in figures/overnight
 	$(PY) -m remi_lib.experiments.overnight run
@@ -129,9 +128,16 @@ check: $(STAMP) ## nbval: run the committed notebooks and compare them and their
 	@for profile in $(sort $(filter-out cpu,$(notdir $(wildcard build/reference/figures/* figures/*)))); do \
 		! [ -d build/reference/figures/$$profile ] || cp -R build/reference/figures/$$profile build/nbval/$$profile; done
 	@echo "running every notebook; progress: tail -f build/check.log"
-	$(CHECKED) $(PY) -m pytest $(NBVAL) -n $(JOBS) --dist loadfile $(STORIES:%=notebooks/%.ipynb)
-	$(CHECKED) $(PY) -m pytest $(NBVAL) $(LATE:%=notebooks/%.ipynb)
+	@$(MAKE) --no-print-directory -j $(JOBS) --keep-going $(NAMES:%=build/nbval/%.checked)
 	$(PY) -m pytest tests/repository/test_artifacts.py
+
+# In the order in which `make all` makes them, and for its reasons.
+build/nbval/%.checked: notebooks/%.ipynb
+	@$(CHECKED) $(PY) -m pytest $(NBVAL) $< > $@.log 2>&1 || { cat $@.log; exit 1; }
+	@mv $@.log $@ && echo "  $* agrees"
+build/nbval/05_lambda_sweep.checked: build/nbval/04_benchmark.checked
+build/nbval/10_findings.checked: $(STORIES:%=build/nbval/%.checked)
+build/nbval/11_report.checked: build/nbval/10_findings.checked
 
 bench: $(STAMP) ## engines against plain loops, the modules against the losses they replace, in one run
 	$(PY) -m tools.bench

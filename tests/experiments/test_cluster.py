@@ -64,7 +64,7 @@ def test_same_files_as_the_local_engine(tmp_path, monkeypatch):
 
 
 def test_a_killed_worker_costs_nothing():
-    runs = few(("mine",), seeds=4, epochs={"slb": 6})
+    runs = few(("mine",), seeds=3, epochs={"slb": 4})
     engine = sweep.ENGINES["ray"](sweep.chunks(runs, 1), "cpu", None)
     first = next(engine)
     victims = workers()
@@ -79,11 +79,11 @@ def test_a_killed_worker_costs_nothing():
 def test_a_killed_driver_goes_on_with_what_is_missing(capsys):
     script = (
         "from tests.experiments.test_benchmark import few; from remi_lib.experiments import sweep;"
-        "sweep.sweep('k', few(('mine',), seeds=6, epochs={'slb': 6}), stack=1,"
+        "sweep.sweep('k', few(('mine',), seeds=4, epochs={'slb': 4}), stack=1,"
         " engine='ray', device='cpu')"
     )
     driver = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
-    runs = few(("mine",), seeds=6, epochs={"slb": 6})
+    runs = few(("mine",), seeds=4, epochs={"slb": 4})
     deadline = time.time() + 90
     while not any(map(image_runs.is_done, runs)) and time.time() < deadline:
         time.sleep(0.05)
@@ -92,5 +92,5 @@ def test_a_killed_driver_goes_on_with_what_is_missing(capsys):
     done = sum(map(image_runs.is_done, runs))
     assert 0 < done < len(runs)
     sweep.sweep("again", runs, stack=1, engine="ray", device="cpu")
-    assert f"again: 6 runs, {done} from the cache" in capsys.readouterr().out
+    assert f"again: 4 runs, {done} from the cache" in capsys.readouterr().out
     assert all(map(image_runs.is_done, runs))
