@@ -143,9 +143,10 @@ def attained(rows: pd.DataFrame) -> str:
 
 
 def means(rows: pd.DataFrame) -> pd.DataFrame:
-    """Over seeds, as printed: MI of training and of held-out pairs (nats), and accuracy."""
-    columns = {"mi": "MI", "test_mi": "held-out MI", "accuracy": "accuracy"}
+    """Over seeds, as printed: MI of training and of held-out pairs, drift (nats), accuracy."""
+    columns = {"mi": "MI", "test_mi": "held-out MI", "drift": "drift", "accuracy": "accuracy"}
     names = [table3.name(*one) for one in zip(rows["loss"], rows["benchmark"], strict=True)]
     named = rows.assign(loss=names, benchmark=rows["benchmark"].str.upper())
     found = named.groupby(["benchmark", "loss"])[list(columns)].mean().rename(columns=columns)
-    return found.round({"MI": 3, "held-out MI": 3, "accuracy": 4}).astype(object).fillna("diverged")
+    found = found.round({"MI": 3, "held-out MI": 3, "drift": 2, "accuracy": 4}) + 0.0  # no -0.0
+    return found.astype(object).fillna("diverged")

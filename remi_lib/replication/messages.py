@@ -34,21 +34,21 @@ from remi_lib.replication.registry import known_datasets
 KEPT = (HOLDS, CONFIRMED)
 SET_ASIDE = "set aside"  # in place of the verdict of a claim that presumes what does not hold
 TERMS = {  # what the table of messages needs to be read, wherever it stands
-    "A claim": "has a threshold and a 95% interval. It holds if the interval lies on the right side "
-    "of the threshold, fails if on the wrong side, and is unresolved if it crosses (in the ledger "
-    "*no power*, if it is too wide for the effect that the paper reports). Claims are judged one by "
-    "one: of many at 95% a few go wrong.",
-    "A message": "is reproduced if all its claims hold, with a condition if a further check shows "
-    "where the result stops: the words after the status. It is not reproduced if one fails. It has "
-    "no power if none fails and one is unresolved or set aside.",
-    "Set aside:": "a claim about trained losses, whatever it says, where a check shows that the runs "
-    "end too early or see too few images.",
+    "A claim": "has a threshold and a 95% interval. It holds if the interval lies on the right "
+    "side of the threshold, fails if on the wrong side, and is unresolved if it crosses (in the "
+    'ledger "no power", if it is too wide for the effect that the paper reports). Claims are '
+    "judged one by one: of many at 95% a few go wrong.",
+    "A message": "is reproduced if all its claims hold, with a condition if a further check "
+    "shows where the result stops: the words after the status. It is not reproduced if one fails. "
+    "It has no power if none fails and one is unresolved or set aside.",
+    "Set aside:": "a claim about trained losses, whatever it says, where a check shows that the "
+    "runs end too early or see too few images.",
     "The setting": "that decides is the paper's own where that could be run (of theorems, small "
     "problems of ours), else real data at a smaller size: of several data sets the worst outcome "
     "counts.",
-    "A stand-in": "is another problem in the paper's place (digits for CIFAR-10, generated textures "
-    "for ImageNet, a shorter staircase). It decides nothing: a message with nothing else is not "
-    "tested.",
+    "A stand-in": "is another problem in the paper's place (digits for CIFAR-10, generated "
+    "textures for ImageNet, a shorter staircase). It decides nothing: a message with nothing else "
+    "is not tested.",
     "n": "counts the seeds, runs or samples of a claim; a calculated one needs none.",
 }
 
