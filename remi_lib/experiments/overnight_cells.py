@@ -14,6 +14,7 @@ from remi_lib.experiments import (
     full_cifar10,
     one_hot_controls,
     runs,
+    scaled_images,
     small_images,
     small_outputs,
     staircase_oracle,
@@ -121,4 +122,5 @@ def plan() -> list[Cell]:
     ]
     images = [*small_images.image_cells(), *small_outputs.output_cells()]
     last = [*tiny_images.image_cells(), *two_views.view_cells(), *full_cifar10.image_cells()]
-    return [*control_cells(), *by_seed[0], *by_seed[1], *images, *last]
+    scaled = scaled_images.image_cells()
+    return [*control_cells(), *by_seed[0], *by_seed[1], *images, *last, *scaled]

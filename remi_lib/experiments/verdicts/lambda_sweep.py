@@ -44,8 +44,7 @@ def judge(
         clip, penalty = (f[f["dataset"] == name] for f in (squares["clip"], squares["penalty"]))
         judge_squares(ledger, name, clip, penalty)
         plain = scaled["divided by √d"].query("dataset == @name")
-        plain = prepared(plain[~plain["loss"].str.startswith("re")])
-        _share(sayer(ledger, name), "ablation.scaled", plain, FAILING, False)
+        judge_scaled(ledger, name, plain[~plain["loss"].str.startswith("re")])
 
 
 def judge_squares(ledger: Ledger, dataset: str, clip: pd.DataFrame, penalty: pd.DataFrame) -> None:
@@ -53,6 +52,11 @@ def judge_squares(ledger: Ledger, dataset: str, clip: pd.DataFrame, penalty: pd.
     say = sayer(ledger, dataset)
     _share(say, "ablation.clip-alone", prepared(clip), FAILING, True)
     _share(say, "ablation.penalty-alone", prepared(penalty), FAILING[1:], True)
+
+
+def judge_scaled(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
+    """Judge whether a loss fails without the penalty where scores are divided by the root of d."""
+    _share(sayer(ledger, dataset), "ablation.scaled", prepared(runs), FAILING, False)
 
 
 def judge_pairs(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
