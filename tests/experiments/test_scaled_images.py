@@ -1,0 +1,62 @@
+"""CLB with scaled scores: the plan, a sitting, the verdict."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from remi_lib.experiments import image_results, overnight, scaled_images, small_images
+from remi_lib.experiments.published import FAILING
+from remi_lib.experiments.verdicts import benchmark, common
+from remi_lib.paths import figures_dir
+from remi_lib.replication import cells
+from remi_lib.tasks import images
+
+CLAIM = "ablation.scaled@cifar10_10k"
+
+
+@pytest.fixture(autouse=True)
+def few_images(monkeypatch, random_images):
+    random_images((images, image_results, small_images, benchmark, common), "cifar10_10k")
+    for name, value in {"BATCH": 4, "EPOCHS": 1, "SEEDS": 2}.items():
+        monkeypatch.setattr(scaled_images, name, value)
+
+
+def test_nothing_but_the_scale_differs_from_the_runs_that_fail():
+    for run in scaled_images.planned():
+        assert (run.task.scale, run.task.benchmark) == ("sqrt", "clb")
+        assert (run.member.weight, run.member.tau) == (None, None)
+    assert [r.member.loss for r in scaled_images.planned()] == [*FAILING] * 2
+
+
+def test_a_sitting_publishes_and_judges():
+    overnight.publish_scaled()  # nothing to say yet
+    assert not (figures_dir("overnight") / "fig6_scaled.csv").exists()
+    plan = list(scaled_images.image_cells())
+    cells.finish(plan[:4])
+    overnight.publish_scaled()
+    rows = overnight.former("fig6_scaled")
+    assert rows is not None
+    assert sorted(rows["loss"]) == sorted([*FAILING, "smile"])
+    verdicts = figures_dir("overnight") / "claims" / "05_lambda_sweep.json"
+    assert not verdicts.exists()  # one seed
+    cells.finish(plan)
+    overnight.publish_scaled()
+    assert [entry["id"] for entry in json.loads(verdicts.read_text())] == [CLAIM]
+
+
+@pytest.mark.parametrize(("lost", "value"), [(0, 0.0), (1, 0.5), (2, 1.0)])
+def test_a_seed_fails_with_any_of_its_losses(lost, value):
+    rows = pd.DataFrame(
+        [
+            {"loss": loss, "seed": seed, "mi": 1.0, "accuracy": 0.5, "frozen": False,
+             "diverged_step": 3.0 if loss == "tuba" and seed < lost else None}
+            for seed in range(2)
+            for loss in FAILING
+        ]
+    )  # fmt: skip
+    judged = scaled_images.judge(rows, "overnight").entries
+    assert set(judged) == {CLAIM}
+    assert judged[CLAIM]["value"] == value
