@@ -203,13 +203,19 @@ def _split_outcomes(
 
 
 def _parts(message: Message, verdicts: pd.Series, base: pd.Series, status: Status) -> list[str]:
-    """The parts that keep a message from being reproduced: those that fail, else the unresolved."""
+    """The parts that keep a message from being reproduced: those that fail, else the unresolved.
+
+    Where these are many, the few that are shown instead.
+    """
     fails = status is Status.NOT_REPRODUCED
     left = set(base[verdicts == FAILS if fails else ~verdicts.isin(KEPT)])
     parts = [f'"{part}"' for claim, part in message.decided_by.items() if claim in left]
     if len(parts) == len(message.decided_by) > 2:
         where = "" if left.isdisjoint(base[verdicts.isin(KEPT)]) else " on every data set"
         return ["all of its parts fail" if fails else f"none of its parts is shown{where}"]
+    shown = [f'"{part}"' for claim, part in message.decided_by.items() if claim not in left]
+    if not fails and len(parts) > max(3, len(shown)):
+        return [f"shown only: {', '.join(shown)}"]
     return [f"{'fails' if fails else 'not shown'}: {', '.join(parts)}"]
 
 

@@ -84,6 +84,13 @@ def test_many_parts_that_share_one_fate_are_not_listed():
     assert decide(three, rows)[1].condition == "none of its parts is shown on every data set"
 
 
+def test_of_many_parts_the_few_that_are_shown_are_named():
+    five = replace(MESSAGE, decided_by={x: f"part {x}" for x in "abcde"})
+    verdicts = ["holds", *["not resolved"] * 4]
+    rows = ledger(*((x, "paper", verdict) for x, verdict in zip("abcde", verdicts, strict=True)))
+    assert decide(five, rows)[1].condition == 'shown only: "part a"'
+
+
 def test_evidence_says_what_was_calculated_and_on_how_many_data_sets():
     for setting, shown in (
         ("paper", "3 of 3 hold, 2 data sets, n = 5, 1 calculated"),
