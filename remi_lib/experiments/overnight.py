@@ -16,6 +16,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -261,24 +262,14 @@ def publish_images() -> None:
         judged(rows, PROFILE).save(complete=False)
 
 
-def publish_full() -> None:
-    """SLB on all of CIFAR-10, and message 9's claim there; only where a run is in the cache."""
-    fresh = full_cifar10.table()
+def publish_runs(name: str, module: ModuleType) -> None:
+    """The table of a module's runs and its claims; only where a run is in the cache."""
+    fresh = module.table()
     if fresh is None:
         return
-    rows = cells.merged(former("table2_full"), fresh, full_cifar10.KEYS)
-    publish("table2_full", PROFILE, rows.sort_values(full_cifar10.KEYS))
-    full_cifar10.judge(rows, PROFILE).save(complete=False)
-
-
-def publish_scaled() -> None:
-    """CLB with scaled scores, and its claim; only where a run is in the cache."""
-    fresh = scaled_images.table()
-    if fresh is None:
-        return
-    rows = cells.merged(former("fig6_scaled"), fresh, scaled_images.KEYS)
-    publish("fig6_scaled", PROFILE, rows.sort_values(scaled_images.KEYS))
-    scaled_images.judge(rows, PROFILE).save(complete=False)
+    rows = cells.merged(former(name), fresh, module.KEYS)
+    publish(name, PROFILE, rows.sort_values(module.KEYS))
+    module.judge(rows, PROFILE).save(complete=False)
 
 
 def publish_outputs() -> None:
@@ -355,8 +346,8 @@ def tables() -> None:
         publish_staircase(found, p)
         judge_staircase(p)
     publish_images()
-    publish_full()
-    publish_scaled()
+    publish_runs("table2_full", full_cifar10)
+    publish_runs("fig6_scaled", scaled_images)
     publish_outputs()
     publish_tiny()
     publish_views()

@@ -13,8 +13,7 @@ the limits that make a condition of it.  The rule:
    the worst outcome counts, and each is named; one on which some deciding claims only were judged
    counts where they do not all hold.
 3. It is "reproduced with a condition" where a limit shows in that setting or a larger one (a
-   stand-in has its own limits).  A
-   message that is not reproduced says its limits too.
+   stand-in has its own limits).  A message that is not reproduced says its limits too.
 """
 
 from __future__ import annotations

@@ -32,18 +32,18 @@ def test_nothing_but_the_scale_differs_from_the_runs_that_fail():
 
 
 def test_a_sitting_publishes_and_judges():
-    overnight.publish_scaled()  # nothing to say yet
+    overnight.publish_runs("fig6_scaled", scaled_images)  # nothing to say yet
     assert not (figures_dir("overnight") / "fig6_scaled.csv").exists()
     plan = list(scaled_images.image_cells())
     cells.finish(plan[:4])
-    overnight.publish_scaled()
+    overnight.publish_runs("fig6_scaled", scaled_images)
     rows = overnight.former("fig6_scaled")
     assert rows is not None
     assert sorted(rows["loss"]) == sorted([*FAILING, "smile"])
     verdicts = figures_dir("overnight") / "claims" / "05_lambda_sweep.json"
     assert not verdicts.exists()  # one seed
     cells.finish(plan)
-    overnight.publish_scaled()
+    overnight.publish_runs("fig6_scaled", scaled_images)
     assert [entry["id"] for entry in json.loads(verdicts.read_text())] == [CLAIM]
 
 

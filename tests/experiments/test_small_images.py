@@ -299,7 +299,14 @@ def test_a_seed_that_one_loss_has_more_of_takes_no_lambda_away():
 def test_what_the_penalty_does_is_judged_from_complete_seeds():
     rows = made_up().assign(benchmark="slb")
     found = small_images.judge(rows, "overnight").entries
-    about = ("closer", "accuracy", "harmless", "beats-ce", "closer-at-middle-lambda")
+    about = (
+        "closer",
+        "closer-without-js",
+        "accuracy",
+        "harmless",
+        "beats-ce",
+        "closer-at-middle-lambda",
+    )
     assert set(found) == {f"table2.slb.{claim}@cifar10_10k" for claim in about}
     few = rows[(rows["seed"] < 1) | (rows["loss"] != "rejs")]
     assert not small_images.judge(few, "overnight").entries.keys() & {

@@ -70,6 +70,12 @@ def judge_pairs(
     pairs = [family for family in FAMILIES if {family, "re" + family} <= ran]
     if pairs:
         judge_gains(ledger, dataset, "slb", slb, trained(slb, pairs), answers)
+    others = trained(slb, [family for family in pairs if family != "js"])
+    if others:
+        closer = -gains(slb, others, "error")
+        sayer(ledger, dataset)(
+            "table2.slb.closer-without-js", closer.mean(axis=1), columns_of(closer)
+        )
 
 
 def judge_middle(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:
