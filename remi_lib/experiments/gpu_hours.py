@@ -17,7 +17,14 @@ import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
-from remi_lib.experiments import full_cifar10, planned, scaled_images, small_images, tiny_images
+from remi_lib.experiments import (
+    full_cifar10,
+    js_targets,
+    planned,
+    scaled_images,
+    small_images,
+    tiny_images,
+)
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.imagenet import table3
 from remi_lib.experiments.imagenet.trees import IMAGENET_IMAGES
@@ -184,7 +191,7 @@ def markdown(found: Mapping[str, Cost]) -> str:
 def overnight_images(rates: Rates = Rates()) -> dict[str, Cost]:
     """SLB and CLB of `make overnight`: a small network, by data set and benchmark."""
     found: dict[str, Cost] = {}
-    images = (small_images, scaled_images, full_cifar10, tiny_images)
+    images = (small_images, scaled_images, full_cifar10, js_targets, tiny_images)
     for run in (run for module in images for run in module.planned()):
         name = f"{OVERNIGHT[run.task.dataset]}, {run.task.benchmark.upper()}"
         found[name] = found.get(name, Cost()) + cost_of(run, rates)

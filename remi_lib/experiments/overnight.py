@@ -28,6 +28,7 @@ from remi_lib.experiments import (
     control_figures,
     full_cifar10,
     gaussian_staircase,
+    js_targets,
     lambda_sweep,
     out_of_distribution,
     scaled_images,
@@ -262,14 +263,17 @@ def publish_images() -> None:
         judged(rows, PROFILE).save(complete=False)
 
 
-def publish_runs(name: str, module: ModuleType) -> None:
-    """The table of a module's runs and its claims; only where a run is in the cache."""
+def publish_runs(name: str, module: ModuleType, *beside: str) -> None:
+    """The table of a module's runs and its claims; only where a run is in the cache.
+
+    ``beside``: the committed tables that its claims compare the runs with.
+    """
     fresh = module.table()
     if fresh is None:
         return
     rows = cells.merged(former(name), fresh, module.KEYS)
     publish(name, PROFILE, rows.sort_values(module.KEYS))
-    module.judge(rows, PROFILE).save(complete=False)
+    module.judge(rows, *map(former, beside), profile=PROFILE).save(complete=False)
 
 
 def publish_outputs() -> None:
@@ -348,6 +352,7 @@ def tables() -> None:
     publish_images()
     publish_runs("table2_full", full_cifar10)
     publish_runs("fig6_scaled", scaled_images)
+    publish_runs("table2_targets", js_targets, "table2_runs", "table2_full")
     publish_outputs()
     publish_tiny()
     publish_views()

@@ -12,6 +12,7 @@ import yaml
 from remi_lib import rivals
 from remi_lib.experiments import (
     full_cifar10,
+    js_targets,
     one_hot_controls,
     runs,
     scaled_images,
@@ -122,5 +123,5 @@ def plan() -> list[Cell]:
     ]
     images = [*small_images.image_cells(), *small_outputs.output_cells()]
     last = [*tiny_images.image_cells(), *two_views.view_cells(), *full_cifar10.image_cells()]
-    scaled = scaled_images.image_cells()
-    return [*control_cells(), *by_seed[0], *by_seed[1], *images, *last, *scaled]
+    last += [*scaled_images.image_cells(), *js_targets.image_cells()]
+    return [*control_cells(), *by_seed[0], *by_seed[1], *images, *last]

@@ -11,7 +11,7 @@ import pytest
 from remi_lib.experiments import full_cifar10, image_results, overnight, small_images
 from remi_lib.experiments.full_cifar10 import LOSSES, PAIRS, WEIGHTS
 from remi_lib.experiments.image_answers import packed, unpacked
-from remi_lib.experiments.verdicts import benchmark, common
+from remi_lib.experiments.verdicts import common
 from remi_lib.losses import FAMILIES, title
 from remi_lib.paths import figures_dir
 from remi_lib.replication import cells
@@ -27,7 +27,7 @@ TESTED = 12
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch, random_images):
     """24 random images of two classes to train on and 12 to test, in batches of 4, two seeds."""
-    modules = (images, image_results, small_images, full_cifar10, benchmark, common)
+    modules = (images, image_results, small_images, full_cifar10, common)
     random_images(modules, "cifar10")
     for name, value in {"BATCH": 4, "EPOCHS": 1, "SEEDS": 2}.items():
         monkeypatch.setattr(full_cifar10, name, value)

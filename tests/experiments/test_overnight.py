@@ -42,7 +42,7 @@ def toy_parameters(monkeypatch):
 def test_the_plan_is_every_cell_once_and_one_seed_before_the_next():
     plan = overnight_cells.plan()
     # SLB at all lambdas and with the z-loss; CLB's clip x penalty, others, Fig 6; Fig 8, Table 3;
-    # two views; all of CIFAR-10; CLB with scaled scores
+    # two views; all of CIFAR-10; CLB with scaled scores; ReJS at the target 0
     images = (
         3 * (12 + 12 + 3)
         + 6 * 12
@@ -54,6 +54,7 @@ def test_the_plan_is_every_cell_once_and_one_seed_before_the_next():
         + 3 * 7
         + 3 * 12
         + 3 * 6
+        + 3 * (3 + 1)
     )
     assert len({(c.kind, c.name) for c in plan}) == len(plan) == 16 + 2 * 13 + images
     for kinds in (("fig7", "fig7-exact"), ("fig7-rivals",)):

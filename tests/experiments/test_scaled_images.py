@@ -9,7 +9,7 @@ import pytest
 
 from remi_lib.experiments import image_results, overnight, scaled_images, small_images
 from remi_lib.experiments.published import FAILING
-from remi_lib.experiments.verdicts import benchmark, common
+from remi_lib.experiments.verdicts import common
 from remi_lib.paths import figures_dir
 from remi_lib.replication import cells
 from remi_lib.tasks import images
@@ -19,7 +19,7 @@ CLAIM = "ablation.scaled@cifar10_10k"
 
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch, random_images):
-    random_images((images, image_results, small_images, benchmark, common), "cifar10_10k")
+    random_images((images, image_results, small_images, common), "cifar10_10k")
     for name, value in {"BATCH": 4, "EPOCHS": 1, "SEEDS": 2}.items():
         monkeypatch.setattr(scaled_images, name, value)
 

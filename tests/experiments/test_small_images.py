@@ -21,7 +21,7 @@ from remi_lib.experiments import (
 )
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.published import FAILING
-from remi_lib.experiments.verdicts import benchmark, common, out_of_distribution
+from remi_lib.experiments.verdicts import common, out_of_distribution
 from remi_lib.intervals import fraction_interval
 from remi_lib.losses import FAMILIES, LOSSES
 from remi_lib.paths import figures_dir, project_root
@@ -34,7 +34,7 @@ CLASSES = 2
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch, random_images):
     """24 random images of two classes in place of CIFAR-10, and three seeds at most."""
-    judges = (benchmark, common, out_of_distribution)
+    judges = (common, out_of_distribution)
     modules = (images, image_outputs, image_results, small_images, small_outputs, *judges)
     random_images(modules, "cifar10", CLASSES)
     for module in (small_images, small_outputs):

@@ -22,7 +22,6 @@ from remi_lib.experiments.verdicts.common import (
     test_images,
     trained,
 )
-from remi_lib.images import load_images
 from remi_lib.losses import FAMILIES, LOSSES
 from remi_lib.replication.claims import Ledger
 from remi_lib.replication.evidence import Evidence, exact
@@ -44,7 +43,6 @@ def judge(ledger: Ledger, runs: pd.DataFrame, rejs: pd.DataFrame) -> None:
     """Judge every claim of notebook 4 that is due; ``rejs``: runs of ReJS at several targets."""
     runs = prepared(runs)
     for name in ledger.datasets:
-        say = sayer(ledger, name)
         own = at_best_weight(runs[runs["dataset"] == name])
         slb, clb = (own[own["benchmark"] == b] for b in ("slb", "clb"))
         judge_pairs(ledger, name, slb)
@@ -53,10 +51,8 @@ def judge(ledger: Ledger, runs: pd.DataFrame, rejs: pd.DataFrame) -> None:
         judge_competitive(ledger, name, clb)
         judge_spread(ledger, name, own)
         zero = rejs[(rejs["dataset"] == name) & (rejs["benchmark"] == "slb")]
-        at_zero = zero[zero["target"] == 0].set_index("seed")["mi"]
-        js = slb[slb["loss"] == "js"].set_index("seed")["error"]
-        gain = js - (at_zero - load_images(name).entropy).abs()
-        say("quirk2.js-gain-at-target-0", gain)
+        at_zero = prepared(zero[zero["target"] == 0])
+        judge_js_target(ledger, name, pd.concat([slb[slb["loss"] == "js"], at_zero]))
 
 
 def judge_pairs(
@@ -76,6 +72,12 @@ def judge_pairs(
         sayer(ledger, dataset)(
             "table2.slb.closer-without-js", closer.mean(axis=1), columns_of(closer)
         )
+
+
+def judge_js_target(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
+    """Judge what the penalty at the target 0 does to JS; ``runs``: JS, and ReJS at that target."""
+    closer = -gains(at_best_weight(runs), ["js"], "error")
+    sayer(ledger, dataset)("quirk2.js-gain-at-target-0", closer["js"])
 
 
 def judge_middle(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:

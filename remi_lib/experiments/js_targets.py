@@ -1,0 +1,89 @@
+"""ReJS at the target 0 in SLB on CIFAR-10: does its gain over JS survive another target?
+
+The paper names no target for ReJS.  :mod:`.small_images` and :mod:`.full_cifar10` take 1, as the
+authors' code for images has it; their Gaussian code has 0.  Nothing else differs here: the 10,000
+images have the paper's three lambdas, all of them the lambda that ReJS has there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from remi_lib.experiments import full_cifar10, small_images
+from remi_lib.experiments.image_results import runs_of
+from remi_lib.experiments.image_runs import Run
+from remi_lib.experiments.small_images import (
+    BATCH,
+    NET,
+    NOTEBOOK,
+    cell_of,
+    finished,
+    offered,
+    rows_of,
+)
+from remi_lib.experiments.verdicts import benchmark
+from remi_lib.experiments.verdicts.common import PAPER_WEIGHTS, at_best_weight
+from remi_lib.replication.cells import Cell
+from remi_lib.replication.claims import Ledger
+
+TARGET = 0.0
+KEYS = ["dataset", "loss", "weight", "seed"]  # what tells a row of the table from the others
+COLUMNS = ["target", "accuracy", "mi", "test_mi", "exact", "diverged_step", "frozen", "epochs"]
+
+
+def planned() -> list[Run]:
+    """The 10,000 images at every lambda, seed by seed; then all images at one."""
+    slb = small_images.options("slb")
+    ten_thousand = [
+        run
+        for weight in PAPER_WEIGHTS
+        for run in runs_of(["rejs"], weight=weight, rejs_target=TARGET, **slb)
+    ]
+    all_images = runs_of(
+        ["rejs"],
+        dataset=full_cifar10.DATASET,
+        net=NET,
+        batch=BATCH,
+        epochs={"slb": full_cifar10.EPOCHS},
+        seeds=full_cifar10.SEEDS,
+        weight=full_cifar10.WEIGHTS["rejs"],
+        rejs_target=TARGET,
+    )
+    return [*sorted(ten_thousand, key=lambda run: run.member.seed), *all_images]
+
+
+def image_cells() -> Iterator[Cell]:
+    """:func:`planned`, a cell a run."""
+    for run in planned():
+        whole = run.task.dataset == full_cifar10.DATASET  # each has its own pace
+        name = f"rejs target 0 lambda {run.member.weight:g} seed {run.member.seed}"
+        yield cell_of(run, "target-0-full" if whole else "target-0", name)
+
+
+def table() -> pd.DataFrame | None:
+    """A row per finished run; None without any."""
+    found = finished(planned(), image_cells())
+    return rows_of(found)[[*KEYS, *COLUMNS, "read"]] if found else None
+
+
+def judge(
+    rows: pd.DataFrame, ten_thousand: pd.DataFrame, all_images: pd.DataFrame, profile: str
+) -> Ledger:
+    """Judge on both data sets whether ReJS comes closer, from the seeds at which JS ran, too.
+
+    Two at least.  ``ten_thousand``, ``all_images``: the tables that have the runs of JS.
+    """
+    plain = {
+        small_images.DATASET: ten_thousand[ten_thousand["benchmark"] == "slb"],
+        full_cifar10.DATASET: all_images,
+    }
+    ledger = Ledger(NOTEBOOK, profile, list(plain))
+    for dataset, runs in plain.items():
+        both = pd.concat([runs[runs["loss"] == "js"], rows[rows["dataset"] == dataset]])
+        own = offered(both.assign(dataset=dataset, benchmark="slb", tau=np.nan), ("js", "rejs"))
+        if own["seed"].nunique() > 1:
+            benchmark.judge_js_target(ledger, dataset, at_best_weight(own))
+    return ledger
