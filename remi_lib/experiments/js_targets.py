@@ -7,7 +7,7 @@ images have the paper's three lambdas, all of them the lambda that ReJS has ther
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -15,18 +15,10 @@ import pandas as pd
 from remi_lib.experiments import full_cifar10, small_images
 from remi_lib.experiments.image_results import runs_of
 from remi_lib.experiments.image_runs import Run
-from remi_lib.experiments.small_images import (
-    BATCH,
-    NET,
-    NOTEBOOK,
-    cell_of,
-    finished,
-    offered,
-    rows_of,
-)
+from remi_lib.experiments.small_images import NOTEBOOK, cell_of, offered
 from remi_lib.experiments.verdicts import benchmark
 from remi_lib.experiments.verdicts.common import PAPER_WEIGHTS, at_best_weight
-from remi_lib.replication.cells import Cell
+from remi_lib.replication.cells import Cell, Tables
 from remi_lib.replication.claims import Ledger
 
 TARGET = 0.0
@@ -42,16 +34,8 @@ def planned() -> list[Run]:
         for weight in PAPER_WEIGHTS
         for run in runs_of(["rejs"], weight=weight, rejs_target=TARGET, **slb)
     ]
-    all_images = runs_of(
-        ["rejs"],
-        dataset=full_cifar10.DATASET,
-        net=NET,
-        batch=BATCH,
-        epochs={"slb": full_cifar10.EPOCHS},
-        seeds=full_cifar10.SEEDS,
-        weight=full_cifar10.WEIGHTS["rejs"],
-        rejs_target=TARGET,
-    )
+    weight = full_cifar10.WEIGHTS["rejs"]
+    all_images = runs_of(["rejs"], weight=weight, rejs_target=TARGET, **full_cifar10.options())
     return [*sorted(ten_thousand, key=lambda run: run.member.seed), *all_images]
 
 
@@ -63,10 +47,9 @@ def image_cells() -> Iterator[Cell]:
         yield cell_of(run, "target-0-full" if whole else "target-0", name)
 
 
-def table() -> pd.DataFrame | None:
-    """A row per finished run; None without any."""
-    found = finished(planned(), image_cells())
-    return rows_of(found)[[*KEYS, *COLUMNS, "read"]] if found else None
+def rows_of(found: Mapping[Run, Tables]) -> pd.DataFrame:
+    """A row per finished run."""
+    return small_images.rows_of(found)[[*KEYS, *COLUMNS, "read"]]
 
 
 def judge(

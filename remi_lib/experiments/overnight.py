@@ -123,11 +123,6 @@ def _read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype={"commit": str, "config": str, "right": str})
 
 
-def is_committed(name: str) -> bool:
-    """Whether this profile has a committed table of this name."""
-    return (project_root() / "figures" / PROFILE / f"{name}.csv").exists()
-
-
 def committed(name: str) -> pd.DataFrame:
     """A committed table of this profile, for a notebook to show beside its own smaller run."""
     return _read(project_root() / "figures" / PROFILE / f"{name}.csv")
@@ -238,16 +233,24 @@ def judge_staircase(p: dict[str, Any]) -> None:
     ledger.save(complete=False)
 
 
-def publish_images() -> None:
-    """Table 2's runs on real images, and the claims whose runs are complete.
+def gathered(name: str, module: ModuleType) -> pd.DataFrame | None:
+    """The table of a module's runs: those in the cache, and the rows of earlier sittings.
 
-    Only where a run is in the cache: then the images, which a verdict counts, are there too.
+    None where no run is in the cache: where one is, the images, which a verdict counts, are too.
     """
-    fresh = small_images.table()
-    if fresh is None:
+    found = small_images.done(module)
+    if not found:
+        return None
+    rows = cells.merged(former(name), module.rows_of(found), module.KEYS)
+    return rows.sort_values(module.KEYS)
+
+
+def publish_images() -> None:
+    """Table 2's runs on real images, and the claims whose runs are complete."""
+    rows = gathered("table2_runs", small_images)
+    if rows is None:
         return
-    rows = cells.merged(former("table2_runs"), fresh, small_images.KEYS)
-    publish("table2_runs", PROFILE, rows.sort_values(small_images.KEYS))
+    publish("table2_runs", PROFILE, rows)
     gains = benchmark.penalty_gains(small_images.reported(rows))
     if len(gains):
         publish("table2_gains", PROFILE, gains.reset_index())
@@ -264,16 +267,14 @@ def publish_images() -> None:
 
 
 def publish_runs(name: str, module: ModuleType, *beside: str) -> None:
-    """The table of a module's runs and its claims; only where a run is in the cache.
+    """The table of a module's runs and its claims.
 
     ``beside``: the committed tables that its claims compare the runs with.
     """
-    fresh = module.table()
-    if fresh is None:
-        return
-    rows = cells.merged(former(name), fresh, module.KEYS)
-    publish(name, PROFILE, rows.sort_values(module.KEYS))
-    module.judge(rows, *map(former, beside), profile=PROFILE).save(complete=False)
+    rows = gathered(name, module)
+    if rows is not None:
+        publish(name, PROFILE, rows)
+        module.judge(rows, *map(former, beside), profile=PROFILE).save(complete=False)
 
 
 def publish_outputs() -> None:
@@ -301,19 +302,14 @@ def publish_outputs() -> None:
 
 
 def publish_tiny() -> None:
-    """Table 3's runs on Tiny ImageNet, Fig 9's course, and the claims that complete seeds decide.
-
-    Only where a run is in the cache, as :func:`publish_images`.
-    """
-    done = tiny_images.done()
-    if not done:
+    """Table 3 of Tiny ImageNet, Fig 9's course, and the claims that complete seeds decide."""
+    rows = gathered("table3_runs", tiny_images)
+    if rows is None:
         return
-    own = tiny_images.KEYS
-    rows = cells.merged(former("table3_runs"), tiny_images.rows_of(done), own).sort_values(own)
     publish("table3_runs", PROFILE, rows)
     publish("table3", PROFILE, table3.table3(rows, tiny_images.ENTROPY))
-    steps = [*own, "step"]
-    course = cells.merged(former("fig9"), tiny_images.course(done), steps).sort_values(steps)
+    fresh, steps = tiny_images.course(small_images.done(tiny_images)), [*tiny_images.KEYS, "step"]
+    course = cells.merged(former("fig9"), fresh, steps).sort_values(steps)
     shown = course[course["seed"] == 0].sort_values("benchmark", ascending=False, kind="stable")
     figure = None
     if len(shown):
@@ -325,10 +321,9 @@ def publish_tiny() -> None:
 
 def publish_views() -> None:
     """The runs on two views of an image, and what complete seeds decide."""
-    fresh = two_views.table()
-    if fresh is None:
+    rows = gathered("views", two_views)
+    if rows is None:
         return
-    rows = cells.merged(former("views"), fresh, two_views.KEYS)
     order = two_views.LOSSES.index
     rows = rows.sort_values(two_views.KEYS, key=lambda x: x.map(order) if x.name == "loss" else x)
     publish("views", PROFILE, rows, report.views_figure(rows))

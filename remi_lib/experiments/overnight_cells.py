@@ -122,6 +122,6 @@ def plan() -> list[Cell]:
         for some in (decisive, rival_cells(p))
     ]
     images = [*small_images.image_cells(), *small_outputs.output_cells()]
-    last = [*tiny_images.image_cells(), *two_views.view_cells(), *full_cifar10.image_cells()]
+    last = [*tiny_images.image_cells(), *two_views.image_cells(), *full_cifar10.image_cells()]
     last += [*scaled_images.image_cells(), *js_targets.image_cells()]
     return [*control_cells(), *by_seed[0], *by_seed[1], *images, *last]

@@ -6,24 +6,18 @@ and rate are the same here.  Failure shows early, so the runs are shorter, as no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
+from remi_lib.experiments import small_images
 from remi_lib.experiments.image_results import runs_of
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.published import FAILING
-from remi_lib.experiments.small_images import (
-    BATCH,
-    DATASET,
-    NET,
-    cell_of,
-    finished,
-    rows_of,
-)
+from remi_lib.experiments.small_images import DATASET, cell_of
 from remi_lib.experiments.verdicts import lambda_sweep
 from remi_lib.experiments.verdicts.common import at_complete_seeds
-from remi_lib.replication.cells import Cell
+from remi_lib.replication.cells import Cell, Tables
 from remi_lib.replication.claims import Ledger
 
 EPOCHS, SEEDS = 5, 6  # at six seeds that agree the exact interval of a share leaves out a half
@@ -33,15 +27,8 @@ COLUMNS = ["mi", "test_mi", "accuracy", "diverged_step", "frozen", "epochs", "re
 
 def planned() -> list[Run]:
     """The three losses that fail, without the penalty and without clipping but SMILE's own."""
-    return runs_of(
-        FAILING,
-        dataset=DATASET,
-        net=NET,
-        batch=BATCH,
-        epochs={"clb": EPOCHS},
-        seeds=SEEDS,
-        scale="sqrt",
-    )
+    options = small_images.options("clb") | {"epochs": {"clb": EPOCHS}, "seeds": SEEDS}
+    return runs_of(FAILING, scale="sqrt", **options)
 
 
 def image_cells() -> Iterator[Cell]:
@@ -50,10 +37,9 @@ def image_cells() -> Iterator[Cell]:
         yield cell_of(run, "table2-scaled", f"{run.member.loss} / √d seed {run.member.seed}")
 
 
-def table() -> pd.DataFrame | None:
-    """A row per finished run; None without any."""
-    found = finished(planned(), image_cells())
-    return rows_of(found)[[*KEYS, *COLUMNS]] if found else None
+def rows_of(found: Mapping[Run, Tables]) -> pd.DataFrame:
+    """A row per finished run."""
+    return small_images.rows_of(found)[[*KEYS, *COLUMNS]]
 
 
 def judge(rows: pd.DataFrame, profile: str) -> Ledger:

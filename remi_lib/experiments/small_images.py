@@ -7,10 +7,11 @@ which losses fail, and which have begun to train; none has finished.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from types import ModuleType
+from typing import Any
 
 import pandas as pd
 
@@ -125,21 +126,12 @@ def cell_of(run: Run, kind: str, name: str) -> Cell:
     return Cell(kind, name, "runs/", run.config, image_runs.__name__, run.epochs, compute)
 
 
-def table() -> pd.DataFrame | None:
-    """A row per finished run, as :func:`rows_of` has it; None without any."""
-    found = finished(planned(), image_cells())
-    return rows_of(found) if found else None
-
-
-R = TypeVar("R", bound=Hashable)
-
-
-def finished(runs: Sequence[R], todo: Iterable[Cell]) -> dict[R, cells.Tables]:
-    """The results of those runs that are done; ``todo``: the cell of each.
+def done(module: ModuleType) -> dict[Any, cells.Tables]:
+    """The results of those of a module's planned runs that are in the cache.
 
     Whatever code computed them: an edit makes no result disappear.
     """
-    pairs = zip(runs, todo, strict=True)
+    pairs = zip(module.planned(), module.image_cells(), strict=True)
     return {run: tables for run, cell in pairs if (tables := cells.tables_of(cell))}
 
 

@@ -17,7 +17,7 @@ from remi_lib.experiments import small_images
 from remi_lib.experiments.image_results import runs_of
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.imagenet import table3
-from remi_lib.experiments.small_images import CROSS_ENTROPY, cell_of, finished
+from remi_lib.experiments.small_images import CROSS_ENTROPY, cell_of
 from remi_lib.experiments.verdicts import imagenet as verdicts
 from remi_lib.experiments.verdicts.common import complete_seeds, test_images
 from remi_lib.image_folders import LAYOUTS
@@ -36,7 +36,7 @@ SEEDS, PAIR, PAIR_SEEDS = 3, ("nwj", "renwj"), 6
 # not say which Table 3 used.
 WEIGHTS = {"clb": 0.01, "slb": 0.1}
 # In the order in which they run: first what explodes in CLB and what does not, last cross-entropy,
-# which no verdict needs.
+# which one verdict needs.
 LOSSES = {
     "clb": ("nwj", "renwj", "mine", "remine"),
     "slb": ("mine", "remine", "nwj", "renwj", CROSS_ENTROPY),
@@ -77,11 +77,6 @@ def image_cells() -> Iterator[Cell]:
     for run in planned():
         name = f"{run.task.dataset} {run.task.benchmark} {run.member.loss} seed {run.member.seed}"
         yield cell_of(run, "table3", name)
-
-
-def done() -> dict[Run, cells.Tables]:
-    """The results of the runs that are in the cache."""
-    return finished(planned(), image_cells())
 
 
 def course(found: Mapping[Run, cells.Tables]) -> pd.DataFrame:

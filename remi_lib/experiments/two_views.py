@@ -6,19 +6,18 @@ embeddings of SimCLR on CIFAR-10.  The runs (:mod:`.view_runs`), and what comple
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 
 import pandas as pd
 
 from remi_lib.experiments import view_runs
-from remi_lib.experiments.small_images import finished
 from remi_lib.experiments.verdicts.common import at_complete_seeds
 from remi_lib.experiments.view_runs import VICREG, View
 from remi_lib.experiments.z_loss import report
 from remi_lib.images import load_images
-from remi_lib.replication.cells import Cell
+from remi_lib.replication.cells import Cell, Tables
 from remi_lib.replication.claims import Ledger
 
 NOTEBOOK = "12_z_loss"
@@ -38,7 +37,7 @@ def planned() -> list[View]:
     ]
 
 
-def view_cells() -> Iterator[Cell]:
+def image_cells() -> Iterator[Cell]:
     """:func:`planned`, a cell a run."""
     for view in planned():
         name = f"{view.dataset} {view.loss} seed {view.seed}"
@@ -46,27 +45,23 @@ def view_cells() -> Iterator[Cell]:
         yield Cell("views", name, "views", asdict(view), view_runs.__name__, view.epochs, compute)
 
 
-def table() -> pd.DataFrame | None:
-    """A row per finished run, whatever code computed it; None without any.
+def rows_of(found: Mapping[View, Tables]) -> pd.DataFrame:
+    """A row per finished run.
 
     ``accuracy`` of the probe on test images; ``train_mi`` and so on in nats; ``diverged_step``, the
     first at which the objective was not finite, counted from 0, or NaN.
     """
-    found = [
+    runs = [
         tables["summary"].assign(loss=view.loss, seed=view.seed, epochs=view.epochs)
-        for view, tables in finished(planned(), view_cells()).items()
+        for view, tables in found.items()
     ]
-    if not found:
-        return None
-    rows = pd.concat(found, ignore_index=True).assign(read=load_images(DATASET).printed)
+    rows = pd.concat(runs, ignore_index=True).assign(read=load_images(DATASET).printed)
     return rows[[*KEYS, *rows.columns.difference(KEYS, sort=False)]]
 
 
-def said(rows: pd.DataFrame | None) -> str:
+def said(rows: pd.DataFrame) -> str:
     """How much of the plan a table has, for the notebook to print above it."""
     plan = f"{len(LOSSES)} losses at {SEEDS} seeds, batch {BATCH}, {EPOCHS} passes"
-    if rows is None:
-        return f"Not run yet: {plan}. `make overnight` computes it."
     lost = int(rows["diverged_step"].notna().sum())
     return (
         f"{len(rows)} of {len(LOSSES) * SEEDS} runs ({plan}); {', '.join(rows['read'].unique())}; "

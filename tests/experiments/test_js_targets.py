@@ -31,8 +31,7 @@ def few_images(monkeypatch, random_images):
     random_images((images, image_results, small_images, common), "cifar10")
     for module in (small_images, full_cifar10):
         monkeypatch.setattr(module, "EPOCHS", 1)
-    for module in (small_images, full_cifar10, js_targets):
-        monkeypatch.setattr(module, "BATCH", 4)
+    monkeypatch.setattr(small_images, "BATCH", 4)
 
 
 def js(dataset: str, mi: float) -> pd.DataFrame:

@@ -20,7 +20,8 @@ CLAIM = "ablation.scaled@cifar10_10k"
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch, random_images):
     random_images((images, image_results, small_images, common), "cifar10_10k")
-    for name, value in {"BATCH": 4, "EPOCHS": 1, "SEEDS": 2}.items():
+    monkeypatch.setattr(small_images, "BATCH", 4)
+    for name, value in {"EPOCHS": 1, "SEEDS": 2}.items():
         monkeypatch.setattr(scaled_images, name, value)
 
 

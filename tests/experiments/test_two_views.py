@@ -62,7 +62,7 @@ def test_the_plan_is_every_loss_once_a_seed_and_needs_no_images(monkeypatch):
 
     for module in (images, view_runs, two_views):
         monkeypatch.setattr(module, "load_images", absent)
-    plan = list(two_views.view_cells())
+    plan = list(two_views.image_cells())
     assert len({cell.name for cell in plan}) == len(plan) == 7 * 2
     assert [cell.config["seed"] for cell in plan] == [0] * 7 + [1] * 7
     assert {cell.kind for cell in plan} == {"views"}
@@ -146,7 +146,7 @@ def test_a_run_reads_its_mi_below_infonces_ceiling():
 
 
 def test_a_sitting_trains_and_publishes_and_the_next_goes_on(monkeypatch):
-    plan = list(two_views.view_cells())
+    plan = list(two_views.image_cells())
     folder = figures_dir("overnight")
     verdicts = folder / "claims" / "12_z_loss.json"
     overnight.publish_views()
@@ -164,7 +164,7 @@ def test_a_sitting_trains_and_publishes_and_the_next_goes_on(monkeypatch):
 
 
 def test_a_later_sitting_keeps_earlier_rows_and_other_verdicts():
-    plan = list(two_views.view_cells())
+    plan = list(two_views.image_cells())
     folder = figures_dir("overnight")
     verdicts = folder / "claims" / "12_z_loss.json"
     cells.finish(plan[:7])
@@ -247,7 +247,6 @@ def test_a_run_that_is_lost_counts_as_a_guess_and_its_family_does_not_train(monk
 
 
 def test_the_notebooks_sentence_and_table():
-    assert two_views.said(None).startswith("Not run yet: 7 losses at 2 seeds")
     rows = made_up()
     rows.loc[rows["loss"] == "nwj", ["accuracy", "diverged_step"]] = np.nan, 3
     assert "14 of 14 runs" in two_views.said(rows)
