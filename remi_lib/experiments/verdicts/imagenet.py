@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 
 from remi_lib.experiments.image_results import failed
-from remi_lib.experiments.verdicts.common import columns_of, sayer
+from remi_lib.experiments.verdicts.common import accuracy_lead, columns_of, sayer
 from remi_lib.replication.claims import Ledger
-from remi_lib.replication.evidence import with_test_images
+from remi_lib.replication.evidence import Evidence, with_test_images
 
 PAIRS = (("slb", "mine"), ("slb", "nwj"), ("clb", "mine"))  # NWJ explodes in CLB
 SLB = ("mine", "remine", "nwj", "renwj")
+ORIGINALS = ("mine", "nwj")
 
 
 def judge(ledger: Ledger, runs: pd.DataFrame, classes: int, images: int) -> None:
@@ -35,6 +37,11 @@ def judge(ledger: Ledger, runs: pd.DataFrame, classes: int, images: int) -> None
     slb, clb = share["slb"][list(SLB)].dropna(), share["clb"][["mine", "remine"]].dropna()
     needed = [(b, regular + f) for b, f in PAIRS for regular in ("", "re")]
     guess = wide["guess"][needed].dropna().astype(float)  # the seeds at which all of them ran
+    supervised = wide["guess", "slb"].reindex(columns=["infonce", *ORIGINALS]).dropna()
+
+    def lead(losses: Sequence[str]) -> Evidence:
+        return accuracy_lead(supervised.astype(float), losses, ["infonce"], images)
+
     for dataset in ledger.datasets:
         say = sayer(ledger, dataset)
         say("fig9.slb.drift", moved["mine"] - moved["remine"], columns_of(moved))
@@ -43,6 +50,8 @@ def judge(ledger: Ledger, runs: pd.DataFrame, classes: int, images: int) -> None
         say("fig9.clb.renwj-feasible", wide["mi", "clb", "renwj"].dropna())
         say("fig9.clb.nwj-explodes", nwj.dropna())
         say("fig9.clb.renwj-trains", renwj.dropna())
+        if len(supervised) > 1:  # cross-entropy trained beside the others
+            say("table3.beats-ce", lead(ORIGINALS), {loss: lead([loss]) for loss in ORIGINALS})
         pairs = {f"{b} {f}": (guess[b, "re" + f], guess[b, f]) for b, f in PAIRS}
         gain = pd.DataFrame({key: ours - bare for key, (ours, bare) in pairs.items()})
         parts = {key: with_test_images(gain[key], pair, images) for key, pair in pairs.items()}
