@@ -50,7 +50,8 @@ RULE = (
     "are settled by calculation and not counted. *threshold fixed* says what git shows: *fixed "
     "before* the first verdict, committed *with* it, or *after a pilot* whose numbers were known."
 )
-READ = f"{RULE} In bold: claims that decide a message. Below each: its statistic."
+BELOW = "Below each: its statistic."
+READ = f"{RULE} In bold: claims that decide a message. {BELOW}"
 
 
 def write(profile: str) -> None:
@@ -64,7 +65,7 @@ def write(profile: str) -> None:
         "ledger.html": page(ledger, profile),
         "ledger.md": markdown(ledger),
         "library.html": page(library, profile, LIBRARY),
-        "library.md": "\n".join([f"# {LIBRARY}", "", READ, "", *_rows(library, ())]),
+        "library.md": "\n".join([f"# {LIBRARY}", "", f"{RULE} {BELOW}", "", *_rows(library, ())]),
     }.items():
         with atomic(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")

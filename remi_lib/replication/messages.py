@@ -19,7 +19,7 @@ the limits that make a condition of it.  The rule:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
@@ -41,7 +41,7 @@ TERMS = {  # what the table of messages needs to be read, wherever it stands
     "shows where the result stops: the words after the status. It is not reproduced if one fails. "
     "It has no power if none fails and one is unresolved or set aside.",
     "Set aside:": "a claim about trained losses, whatever it says, where a check shows that the "
-    "runs end too early or see too few images.",
+    "runs end too early or see too few images. This rule was written when the runs were known.",
     "The setting": "that decides is the paper's own where that could be run (of theorems, small "
     "problems of ours), else real data at a smaller size: of several data sets the worst outcome "
     "counts.",
@@ -64,7 +64,19 @@ def terms(ledger: pd.DataFrame) -> dict[str, str]:
     _, names = _split(own["id"])
     pairs = dict.fromkeys(zip(names, own["dataset"], strict=True))
     said = [f'"{_short(*p)}": {p[1]}.' for p in pairs if _short(*p) != p[1]]
-    return TERMS | ({"Reduced data:": " ".join(said)} if said else {})
+    aside = {"Set aside:": TERMS["Set aside:"] + _saved(ledger)}
+    return TERMS | aside | ({"Reduced data:": " ".join(said)} if said else {})
+
+
+def _saved(ledger: pd.DataFrame) -> str:
+    """ " Without it 7, 10 would be not reproduced.": what setting claims aside changes."""
+    found: dict[Status, list[str]] = {}
+    for message in messages():
+        without = decide(replace(message, presumes={}), ledger)[1].status
+        if without is not decide(message, ledger)[1].status:
+            found.setdefault(without, []).append(str(message.id))
+    said = [f"{', '.join(ids)} would be {status}" for status, ids in found.items()]
+    return f" Without it {'; '.join(said)}." if said else ""
 
 
 class Status(StrEnum):
@@ -208,14 +220,21 @@ def _parts(message: Message, verdicts: pd.Series, base: pd.Series, status: Statu
     """
     fails = status is Status.NOT_REPRODUCED
     left = set(base[verdicts == FAILS if fails else ~verdicts.isin(KEPT)])
-    parts = [f'"{part}"' for claim, part in message.decided_by.items() if claim in left]
+    aside = left - set(base[~verdicts.isin([*KEPT, SET_ASIDE])])  # on every data set
+
+    def named(claims: set[str]) -> list[str]:
+        return [f'"{part}"' for claim, part in message.decided_by.items() if claim in claims]
+
+    parts, shown = named(left), named(set(message.decided_by) - left)
     if len(parts) == len(message.decided_by) > 2:
         where = "" if left.isdisjoint(base[verdicts.isin(KEPT)]) else " on every data set"
         return ["all of its parts fail" if fails else f"none of its parts is shown{where}"]
-    shown = [f'"{part}"' for claim, part in message.decided_by.items() if claim not in left]
-    if not fails and len(parts) > max(3, len(shown)):
+    if fails:
+        return [f"fails: {', '.join(parts)}"]
+    if len(parts) > max(3, len(shown)):
         return [f"shown only: {', '.join(shown)}"]
-    return [f"{'fails' if fails else 'not shown'}: {', '.join(parts)}"]
+    words = {"not shown": named(left - aside), SET_ASIDE: named(aside)}
+    return [f"{word}: {', '.join(names)}" for word, names in words.items() if names]
 
 
 def _limits(message: Message, ledger: pd.DataFrame, setting: str) -> list[str]:

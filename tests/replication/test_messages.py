@@ -101,6 +101,20 @@ def test_evidence_says_what_was_calculated_and_on_how_many_data_sets():
         assert found[setting] == shown
 
 
+def test_the_terms_say_what_setting_claims_aside_changes(monkeypatch):
+    message = replace(MESSAGE, presumes={"far": ["b"]}, limits=())
+    monkeypatch.setattr("remi_lib.replication.messages.messages", lambda: (message,))
+    for far, own, said in (
+        ("does not hold", "does not hold", " Without it 1 would be not reproduced."),
+        ("does not hold", "holds", " Without it 1 would be reproduced."),
+        ("holds", "does not hold", ""),
+    ):
+        verdicts = {"a@x": "holds", "b@x": own, "far@x": far}
+        rows = ledger(*((name, "reduced", verdict) for name, verdict in verdicts.items()))
+        rows = rows.assign(dataset="X", message=1)
+        assert terms(rows)["Set aside:"] == TERMS["Set aside:"] + said
+
+
 def test_reduced_data_have_a_short_name_that_the_words_below_explain(monkeypatch):
     monkeypatch.setattr(messages_module, "known_datasets", lambda: {"x": {"short": "a few x"}})
     rows = ledger(*((id_, "reduced", "holds") for id_ in ("a@x", "b@x", "a@y")))
@@ -167,7 +181,7 @@ def test_a_claim_that_presumes_what_does_not_hold_is_set_aside():
         assert finding.status is status
         aside = status is Status.NO_POWER
         if aside:
-            assert finding.condition == 'not shown: "it rests"'
+            assert finding.condition == 'set aside: "it rests"'
         assert ("1 set aside" in table(rows, [message]).iloc[0]["reduced"]) == aside
 
 
