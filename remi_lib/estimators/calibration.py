@@ -266,8 +266,8 @@ def said(size: pd.DataFrame, power: pd.DataFrame, coverage: pd.DataFrame) -> Ite
         f"(Székely, Rizzo and Bakirov 2007; {dependence.PERMUTATIONS} permutations) on the same "
         f"samples the p-value is {counted} of {len(power)} forms of dependence, by the 95% "
         f"interval of the paired difference. Of the level ones {(even.min(axis=1) >= 0.95).sum()} "
-        f"are rejected by both in 95% or more, {(even.max(axis=1) <= 0.15).sum()} by neither in "
-        "more than 15%."
+        "are rejected by both in 95% of the samples or more, and on "
+        f"{(even.max(axis=1) <= 0.15).sum()} both reject at most 15%."
     )
     cells = {"dependence": "{distribution}", "samples": "{samples}", "estimate_mi": "{ours:.0%}"}
     cells |= {"distance correlation": "{distance:.0%}"}

@@ -141,7 +141,7 @@ def compare(minutes: float = math.inf) -> pd.DataFrame:
 
 
 def present(runs: pd.DataFrame) -> pd.DataFrame:
-    """Publish the runs, their tables and figure, and the README's block; returns the standing."""
+    """Publish the runs, their tables and figure, and the page's table; returns the standing."""
     publish(f"{FOLDER}/comparison_runs", "cpu", runs)
     summary = summarize(runs)
     publish(f"{FOLDER}/comparison", "cpu", summary, picture(summary))
