@@ -1,18 +1,6 @@
 """Where things lie: the checkout, its cache, its figures and its data.
 
-Environment variables of the project, all optional (also a table in CONTRIBUTING.md):
-
-- ``REMI_CACHE``: stored results, in place of ``build/cache``.
-- ``REMI_DATA``: image archives, in place of ``data/``.
-- ``REMI_FIGURES``: artifacts, in place of ``figures/``; times then go beside them.
-- ``REMI_REFERENCE``: the figures a check compares its verdicts with (``make check`` sets it).
-- ``REMI_PROGRESS``: a file to which kernels write their progress (``make`` sets it).
-- ``REMI_IMAGENET``: the ImageNet tree that notebook 08 reads under the GPU profile.
-- ``REMI_PER_GPU``: local processes that share a GPU (1).
-- ``REMI_GPU_SHARE``: the part of a GPU that a Ray task takes (1).
-- ``REMI_BMI_PYTHON``: the interpreter with benchmark-mi (``make compare`` sets it).
-- ``ENGINE``, ``RAY_ADDRESS``: ``ray`` runs the image sweeps on that Ray cluster.
-- ``KILLS``: how often ``make soak`` kills (20).
+CONTRIBUTING.md has a table of the environment variables that move them.
 
 This module is ground: it imports nothing of the library.
 """

@@ -5,7 +5,6 @@ Nothing but the browser itself and websocket-client, which Jupyter brings along.
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import shutil
@@ -102,13 +101,6 @@ class Tab:
         )
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
-
-    def photograph(self, target: Path) -> None:
-        """The whole page as PNG."""
-        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
-        shot = self.call("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
-        target.write_bytes(base64.b64decode(shot["data"]))
 
 
 @contextmanager

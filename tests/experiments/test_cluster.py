@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pandas as pd
@@ -74,23 +72,3 @@ def test_a_killed_worker_costs_nothing():
     assert all(map(image_runs.is_done, runs))
     kept = [p for p in (cache_dir() / "runs").iterdir() if p.is_dir()]
     assert len(kept) == len(runs)
-
-
-def test_a_killed_driver_goes_on_with_what_is_missing(capsys):
-    script = (
-        "from tests.experiments.test_benchmark import few; from remi_lib.experiments import sweep;"
-        "sweep.sweep('k', few(('mine',), seeds=4, epochs={'slb': 4}), stack=1,"
-        " engine='ray', device='cpu')"
-    )
-    driver = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
-    runs = few(("mine",), seeds=4, epochs={"slb": 4})
-    deadline = time.time() + 90
-    while not any(map(image_runs.is_done, runs)) and time.time() < deadline:
-        time.sleep(0.05)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
-    done = sum(map(image_runs.is_done, runs))
-    assert 0 < done < len(runs)
-    sweep.sweep("again", runs, stack=1, engine="ray", device="cpu")
-    assert f"again: 4 runs, {done} from the cache" in capsys.readouterr().out
-    assert all(map(image_runs.is_done, runs))
