@@ -272,7 +272,7 @@ def _said(summary: pd.DataFrame, standings: pd.DataFrame) -> Iterator[str]:
     resolved = (
         f" Beyond the interval of the paired difference it is ahead of the best of the others on "
         f"{counts.get('ahead', 0)} distributions, level on {counts.get('level', 0)} and behind on "
-        f"{counts.get('behind', 0)}."
+        f"{counts.get('behind', 0)}. A sample on which another one is infinite is left out for it."
         + (f" On {counts['–']} that one has a single sample." if "–" in counts else "")
     )
     close = int((standings["ours"] <= standings["theirs"] + CLOSE).sum())
