@@ -30,6 +30,7 @@ from remi_lib.replication.cells import Cell, Tables
 from remi_lib.replication.claims import Ledger
 
 DATASET, EPOCHS, SEEDS = "cifar10", 10, 3
+SIZES = {"10,000 images": small_images.DATASET, "50,000 images": DATASET}
 LOSSES = (CROSS_ENTROPY, *AHEAD)
 # Each regularised loss at the lambda whose MI on the 10,000 images is best: chosen on other runs.
 WEIGHTS = {
@@ -114,6 +115,11 @@ def judge(rows: pd.DataFrame, profile: str) -> Ledger:
     return ledger
 
 
+def shown(entry: Mapping[str, Any]) -> str:
+    """The value of a claim or of a part of it, with its 95% interval."""
+    return str(Estimate(entry["value"], *entry["interval"]))
+
+
 def ahead(entries: pd.DataFrame) -> pd.DataFrame:
     """Accuracy minus cross-entropy's as judged, with 95% intervals: a column per number of images.
 
@@ -145,22 +151,20 @@ def penalised(entries: pd.DataFrame) -> pd.DataFrame:
 def _by_size(entries: pd.DataFrame, claim: str, losses: Sequence[str]) -> pd.DataFrame:
     """A claim's parts and the claim."""
     found = {}
-    for images, dataset in (("10,000 images", small_images.DATASET), ("50,000 images", DATASET)):
+    for images, dataset in SIZES.items():
         entry = entries.loc[f"{claim}@{dataset}"]
         parts = {x: entry["parts"][x] for x in losses}
         rows = {title(x): own for x, own in parts.items()} | {"their mean": entry}
-        shown = {x: str(Estimate(own["value"], *own["interval"])) for x, own in rows.items()}
+        found[images] = {x: shown(own) for x, own in rows.items()}
         if "js" in parts:
-            shown["mean but for JS"] = _without_js(entries, claim, dataset, parts)
-        found[images] = shown
+            found[images]["mean but for JS"] = _without_js(entries, claim, dataset, parts)
     return pd.DataFrame(found)
 
 
 def _without_js(entries: pd.DataFrame, claim: str, dataset: str, parts: Mapping) -> str:
     """The mean of the other five: of the MI a claim of its own, with its interval."""
     if claim == "table2.slb.closer":
-        own = entries.loc[f"{claim}-without-js@{dataset}"]
-        return str(Estimate(own["value"], *own["interval"]))
+        return shown(entries.loc[f"{claim}-without-js@{dataset}"])
     return f"{np.mean([own['value'] for loss, own in parts.items() if loss != 'js']):.3f}"
 
 

@@ -18,6 +18,7 @@ from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.small_images import NOTEBOOK, cell_of, offered
 from remi_lib.experiments.verdicts import benchmark
 from remi_lib.experiments.verdicts.common import PAPER_WEIGHTS, at_best_weight
+from remi_lib.intervals import mean_interval
 from remi_lib.replication.cells import Cell, Tables
 from remi_lib.replication.claims import Ledger
 
@@ -52,21 +53,53 @@ def rows_of(found: Mapping[Run, Tables]) -> pd.DataFrame:
     return small_images.rows_of(found)[[*KEYS, *COLUMNS, "read"]]
 
 
+def beside(
+    rows: pd.DataFrame, ten_thousand: pd.DataFrame, all_images: pd.DataFrame
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """By data set the runs of JS and of ReJS at either target, with what a verdict needs.
+
+    ``ten_thousand``, ``all_images``: the tables that have JS, and ReJS at the other target.
+    """
+    for dataset, runs in {
+        small_images.DATASET: ten_thousand[ten_thousand["benchmark"] == "slb"],
+        full_cifar10.DATASET: all_images.assign(target=small_images.REJS_TARGET),
+    }.items():
+        own = pd.concat([runs, rows[rows["dataset"] == dataset]])
+        own = own[own["loss"].isin(["js", "rejs"])].assign(dataset=dataset, benchmark="slb")
+        yield dataset, benchmark.prepared(own)
+
+
 def judge(
     rows: pd.DataFrame, ten_thousand: pd.DataFrame, all_images: pd.DataFrame, profile: str
 ) -> Ledger:
-    """Judge on both data sets whether ReJS comes closer, from the seeds at which JS ran, too.
+    """Judge on both data sets whether ReJS comes closer, from two seeds or more that all have.
 
-    Two at least.  ``ten_thousand``, ``all_images``: the tables that have the runs of JS.
+    Tables as :func:`beside` takes them.
     """
-    plain = {
-        small_images.DATASET: ten_thousand[ten_thousand["benchmark"] == "slb"],
-        full_cifar10.DATASET: all_images,
-    }
-    ledger = Ledger(NOTEBOOK, profile, list(plain))
-    for dataset, runs in plain.items():
-        both = pd.concat([runs[runs["loss"] == "js"], rows[rows["dataset"] == dataset]])
-        own = offered(both.assign(dataset=dataset, benchmark="slb", tau=np.nan), ("js", "rejs"))
+    ledger = Ledger(NOTEBOOK, profile, [small_images.DATASET, full_cifar10.DATASET])
+    for dataset, runs in beside(rows, ten_thousand, all_images):
+        own = runs[(runs["loss"] == "js") | (runs["target"] == TARGET)].assign(tau=np.nan)
+        own = offered(own, ("js", "rejs"))
         if own["seed"].nunique() > 1:
             benchmark.judge_js_target(ledger, dataset, at_best_weight(own))
     return ledger
+
+
+def gained(
+    rows: pd.DataFrame, ten_thousand: pd.DataFrame, all_images: pd.DataFrame
+) -> pd.DataFrame:
+    """By how much ReJS comes closer to H(Y) than JS (nats): a row per target and lambda.
+
+    Tables as :func:`beside` takes them.
+    """
+    titles = {dataset: images for images, dataset in full_cifar10.SIZES.items()}
+    found = {}
+    for dataset, runs in beside(rows, ten_thousand, all_images):
+        js = runs[runs["loss"] == "js"].set_index("seed")["error"]
+        rejs = runs[runs["loss"] == "rejs"].set_index("seed")
+        found[titles[dataset]] = {
+            (target, weight): str(mean_interval((js - own["error"]).dropna()))
+            for (target, weight), own in rejs.groupby(["target", "weight"])
+        }
+    table = pd.DataFrame(found).rename_axis(["target", "λ"]).fillna("–")
+    return table.sort_index(ascending=[False, True])

@@ -70,8 +70,8 @@ def messages_figure(messages: pd.DataFrame) -> Figure:
     legend = (
         "filled: decided the status; open: decides nothing. n: seeds, runs or samples of a claim"
     )
-    ax.text(-1.8, places[-1] - 0.3, legend, fontsize=7, color="0.3")
-    ax.set(xlim=(-1.85, 7.3), ylim=(places[-1], -1.1))
+    ax.text(-1.8, places[-1], legend, fontsize=7, color="0.3")
+    ax.set(xlim=(-1.85, 7.3), ylim=(places[-1] + 0.2, -1.1))
     ax.axis("off")
     return figure
 

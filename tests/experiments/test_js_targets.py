@@ -96,3 +96,15 @@ def test_a_lambda_without_every_seed_is_not_chosen():
     found = js_targets.judge(rows, js(SETS[0], 0.5), js(SETS[1], 0.5), "overnight").entries
     assert set(found) == {f"{CLAIM}@{SETS[0]}"}
     assert found[f"{CLAIM}@{SETS[0]}"]["value"] == pytest.approx(0.1)
+
+
+def test_what_js_gains_at_either_target_and_every_lambda():
+    rows = pd.concat([rejs(SETS[0], {0.1: 0.4, 0.01: 0.5}), rejs(SETS[1], {0.1: 0.3})])
+    at_one = [rejs(name, {0.1: 0.6}).assign(target=1.0, benchmark="slb") for name in SETS]
+    tables = [pd.concat([js(name, 0.5), own]) for name, own in zip(SETS, at_one, strict=True)]
+    found = js_targets.gained(rows, *tables)
+    assert found.columns.tolist() == ["10,000 images", "50,000 images"]
+    gain = found.map(lambda cell: cell.partition(" ")[0])
+    assert gain.loc[(1.0, 0.1)].tolist() == ["0.100", "0.100"]
+    assert gain.loc[(0.0, 0.1)].tolist() == ["-0.100", "-0.200"]
+    assert gain.loc[(0.0, 0.01)].tolist() in (["0.000", "–"], ["-0.000", "–"])
