@@ -28,7 +28,7 @@ import pandas as pd
 import yaml
 
 from remi_lib.replication.claims import CONFIRMED, FAILS, HOLDS, NOT_RUN, SETTINGS
-from remi_lib.replication.registry import known_datasets
+from remi_lib.replication.registry import PROVENANCES, known_datasets
 
 KEPT = (HOLDS, CONFIRMED)
 SET_ASIDE = "set aside"  # in place of the verdict of a claim that presumes what does not hold
@@ -64,8 +64,20 @@ def terms(ledger: pd.DataFrame) -> dict[str, str]:
     _, names = _split(own["id"])
     pairs = dict.fromkeys(zip(names, own["dataset"], strict=True))
     said = [f'"{_short(*p)}": {p[1]}.' for p in pairs if _short(*p) != p[1]]
-    aside = {"Set aside:": TERMS["Set aside:"] + _saved(ledger)}
-    return TERMS | aside | ({"Reduced data:": " ".join(said)} if said else {})
+    added = {"A claim": _thresholds(ledger), "Set aside:": _saved(ledger)}
+    known = {term: said + added.get(term, "") for term, said in TERMS.items()}
+    return known | ({"Reduced data:": " ".join(said)} if said else {})
+
+
+def _thresholds(ledger: pd.DataFrame) -> str:
+    """ " Thresholds of the 41 that decide here: 5 fixed before the run, ...", of what was run."""
+    ids = [name for message in messages() for name in decide(message, ledger)[1].judged]
+    own = ledger[ledger["id"].isin(ids) & (ledger["verdict"] != CONFIRMED)]
+    counts = own["provenance"].value_counts()
+    words = ("fixed before the run", "committed with the first verdict", "set after a pilot")
+    pairs = zip(PROVENANCES, words, strict=True)
+    said = [f"{counts[name]} {word}" for name, word in pairs if name in counts]
+    return f" Thresholds of the {counts.sum()} that decide here: {', '.join(said)}." if said else ""
 
 
 def _saved(ledger: pd.DataFrame) -> str:

@@ -32,7 +32,7 @@ def ledger(*rows: tuple[str, str, str]) -> pd.DataFrame:
     """Judged claims: id, setting, verdict."""
     found = pd.DataFrame(rows, columns=["id", "setting", "verdict"])
     names = [name.partition("@")[2] or "one-hot" for name in found["id"]]
-    return found.assign(dataset=names, n=range(9, 9 + len(found)))
+    return found.assign(dataset=names, n=range(9, 9 + len(found)), provenance="with")
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,16 @@ def test_the_terms_say_what_setting_claims_aside_changes(monkeypatch):
         rows = ledger(*((name, "reduced", verdict) for name, verdict in verdicts.items()))
         rows = rows.assign(dataset="X", message=1)
         assert terms(rows)["Set aside:"] == TERMS["Set aside:"] + said
+
+
+def test_the_terms_count_when_the_thresholds_were_set(monkeypatch):
+    monkeypatch.setattr("remi_lib.replication.messages.messages", lambda: (MESSAGE,))
+    rows = ledger(("a", "paper", "holds"), ("b", "paper", "does not hold"), ("c", "paper", "holds"))
+    rows = rows.assign(message=1, provenance=["fixed before", "after a pilot", "with"])
+    counted = " Thresholds of the 2 that decide here: 1 fixed before the run, 1 set after a pilot."
+    assert terms(rows)["A claim"] == TERMS["A claim"] + counted
+    rows["verdict"] = "confirmed by calculation"
+    assert terms(rows)["A claim"] == TERMS["A claim"]
 
 
 def test_reduced_data_have_a_short_name_that_the_words_below_explain(monkeypatch):
