@@ -263,7 +263,7 @@ def publish_images() -> None:
         truth = lambda_sweep.entropies([small_images.DATASET])
         publish("fig6", PROFILE, fig6, lambda_sweep.trade_off(fig6, truth))
     for judged in (small_images.judge, small_images.judge_sweep, small_images.judge_z_loss):
-        judged(rows, PROFILE).save(complete=False)
+        judged(former("table2_runs"), PROFILE).save(complete=False)
 
 
 def publish_runs(name: str, module: ModuleType, *beside: str) -> None:
@@ -274,7 +274,8 @@ def publish_runs(name: str, module: ModuleType, *beside: str) -> None:
     rows = gathered(name, module)
     if rows is not None:
         publish(name, PROFILE, rows)
-        module.judge(rows, *map(former, beside), profile=PROFILE).save(complete=False)
+        # From the tables as they are published, so that anyone can judge them again.
+        module.judge(*map(former, (name, *beside)), profile=PROFILE).save(complete=False)
 
 
 def publish_outputs() -> None:
@@ -316,7 +317,7 @@ def publish_tiny() -> None:
         figure = figures.fig9(shown, table3.LOSSES3[1:], smooth=1)
         figure.suptitle("Tiny ImageNet, seed 0, means over passes", fontsize="small")
     publish("fig9", PROFILE, course, figure)
-    tiny_images.judge(rows, PROFILE).save(complete=False)
+    tiny_images.judge(former("table3_runs"), PROFILE).save(complete=False)
 
 
 def publish_views() -> None:
