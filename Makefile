@@ -14,7 +14,7 @@ PIP := $(PY) -m pip install -q --disable-pip-version-check
 UV := $(if $(shell command -v uv),uv pip install -q --python $(PY),false)
 OUT := build/$(PROFILE)
 NAMES := $(basename $(notdir $(sort $(wildcard notebooks/[0-9]*.ipynb))))
-# The last two read what the others publish.
+# These two read what the others publish.
 STORIES := $(filter-out 10_findings 11_report,$(NAMES))
 DONE := $(filter-out $(OUT)/11_report.ipynb,$(NAMES:%=$(OUT)/%.ipynb))
 REPORT := $(OUT)/11_report.ipynb

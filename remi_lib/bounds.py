@@ -95,7 +95,7 @@ def js(scores: Scores, mi_shift: float = 0.0) -> Terms:
     return Terms(joint, product, product, mi, joint - product)
 
 
-# Later rivals, each on the same table.  Not of the paper; optional rows of Fig 7.
+# Rivals of other papers, each on the same table: optional rows of Fig 7.
 
 
 def smile_js(scores: Scores, tau: float = 5.0) -> Terms:

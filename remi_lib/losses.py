@@ -108,7 +108,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One row of Table 1: the bound, how the paper's text describes its settings, and the parts.
+    """A row of Table 1, or a loss beside it: the bound, how its source sets it up, and the parts.
 
     A class in place of a bound has state: every loss made from it gets an instance of its own.
     """

@@ -1,10 +1,10 @@
 """A batch is a table of critic outputs under two measures.
 
-Every loss of the paper is a dual form of KL(P || Q), with P the joint and Q the product of
-marginals, evaluated on a finite batch.  A batch is therefore a table ``T[..., i, j]`` of critic
-outputs and two probability measures on its cells.  The experiments differ only in how the table
-is made; with the exact P and Q in place of the empirical ones the same code gives the exact
-answer.
+The losses of the paper are dual forms of KL(P || Q), JS one of the Jensen-Shannon divergence, with
+P the joint and Q the product of marginals, on a finite batch.  A batch is therefore a table
+``T[..., i, j]`` of critic outputs and two probability measures on its cells.  The experiments
+differ only in how the table is made; with the exact P and Q in place of the empirical ones the same
+code gives the exact answer.
 
 A table is float32 or wider: half-precision scores and embeddings are widened before anything is
 summed, under autocast too, as cross-entropy does.  float64 stays float64.
