@@ -85,23 +85,13 @@ class Ledger:
             "qualifier": None,
             "parts": shown,
         }
-        self._qualify()
+        _qualify(self.entries)
         return self.entries[found.id]["verdict"]
 
     def _named(self, name: str) -> Claim:
         key, _, dataset = name.partition("@")
         found = registry()[key]
         return found.on(dataset, self.profile) if dataset else found
-
-    def _qualify(self) -> None:
-        """Put the qualifier to what holds, once the claim that gives the reason has failed."""
-        for name, entry in self.entries.items():
-            claim = registry().get(name.partition("@")[0])
-            if claim is None or claim.unless is None:
-                continue
-            cause = self.entries.get(name.replace(claim.id, claim.unless, 1))
-            failed = cause is not None and cause["verdict"] == FAILS
-            entry["qualifier"] = claim.qualifier if failed and entry["verdict"] == HOLDS else None
 
     def due(self) -> list[str]:
         """What this notebook has to judge: its claims, on those of their data sets that it ran."""
@@ -143,13 +133,26 @@ class Ledger:
         path = figures_dir(self.profile) / "claims" / f"{self.notebook}.json"
         earlier = {} if complete or not path.exists() else _in_force(read_json(path))
         if complete or self.entries:
-            write_json(list((earlier | self.entries).values()), path)
+            whole = earlier | self.entries
+            _qualify(whole)
+            write_json(list(whole.values()), path)
         return self.table().style.hide()
 
     def verdicts(self) -> str:
         """One line per claim, what nbval compares with the committed notebook."""
         lines = [verdict_line({**e, "profile": self.profile}) for e in self.entries.values()]
         return "\n".join(lines)
+
+
+def _qualify(entries: Mapping[str, dict]) -> None:
+    """Put the qualifier to what holds, once the claim that gives the reason has failed."""
+    for name, entry in entries.items():
+        claim = registry().get(name.partition("@")[0])
+        if claim is None or claim.unless is None:
+            continue
+        cause = entries.get(name.replace(claim.id, claim.unless, 1))
+        failed = cause is not None and cause["verdict"] == FAILS
+        entry["qualifier"] = claim.qualifier if failed and entry["verdict"] == HOLDS else None
 
 
 def _in_force(entries: Sequence[dict]) -> dict[str, dict]:

@@ -16,6 +16,7 @@ from remi_lib.replication import claims, scoreboard
 from remi_lib.replication.claims import Claim, Ledger, Verdict, collect, compatible, registry
 from remi_lib.replication.evidence import Evidence, exact
 from remi_lib.replication.messages import messages
+from remi_lib.replication.store import read_json
 
 
 def claim(low, high, **options) -> Claim:
@@ -72,6 +73,16 @@ def test_a_qualifier_needs_its_reason(order, at_zero):
     entry = ledger.entries["table2.slb.closer@digits"]
     assert entry["verdict"] == "holds"  # a word of its own
     assert (entry["qualifier"] is None) == (at_zero > 0)
+
+
+def test_a_reason_of_another_sitting_qualifies_too():
+    js = "quirk2.js-gain-at-target-0@cifar10"
+    for key, value in {"table2.slb.closer@cifar10": [0.1, 0.11], js: [-0.1, -0.11]}.items():
+        ledger = Ledger("04_benchmark", "overnight", ["cifar10"])
+        ledger.judge(key, value)
+        ledger.save(complete=False)
+    kept = read_json(figures_dir("overnight") / "claims" / "04_benchmark.json")
+    assert [entry["qualifier"] is None for entry in kept] == [False, True]
 
 
 def test_the_estimand_is_the_claims():
