@@ -106,13 +106,19 @@ def test_a_lambda_without_every_seed_is_not_chosen():
     assert found[f"{CLAIM}@{SETS[0]}"]["value"] == pytest.approx(0.1)
 
 
-def test_what_js_gains_at_either_target_and_every_lambda():
+def test_what_js_gains_at_either_target_and_every_lambda(monkeypatch):
     rows = pd.concat([rejs(SETS[0], {0.1: 0.4, 0.01: 0.5}), rejs(SETS[1], {0.1: 0.3})])
     at_one = [rejs(name, {0.1: 0.6}).assign(target=1.0, benchmark="slb") for name in SETS]
     tables = [pd.concat([js(name, 0.5), own]) for name, own in zip(SETS, at_one, strict=True)]
+    monkeypatch.setattr(small_images, "load_images", None)
+    monkeypatch.setattr(image_results, "load_images", None)  # a notebook has none
     found = js_targets.gained(rows, *tables)
     assert found.columns.tolist() == ["10,000 images", "50,000 images"]
     gain = found.map(lambda cell: cell.partition(" ")[0])
     assert gain.loc[(1.0, 0.1)].tolist() == ["0.100", "0.100"]
     assert gain.loc[(0.0, 0.1)].tolist() == ["-0.100", "-0.200"]
+    lost = rows.assign(mi=rows["mi"].where(rows["weight"] != 0.01))
+    assert js_targets.gained(lost, *tables).loc[(0.0, 0.01), found.columns[0]] == "diverged"
+    single = rows[(rows["weight"] != 0.01) | (rows["seed"] == 0)]
+    assert "[" not in js_targets.gained(single, *tables).loc[(0.0, 0.01), found.columns[0]]
     assert gain.loc[(0.0, 0.01)].tolist() in (["0.000", "–"], ["-0.000", "–"])
