@@ -275,7 +275,9 @@ def publish_runs(name: str, module: ModuleType, *beside: str) -> None:
     if rows is not None:
         publish(name, PROFILE, rows)
         # From the tables as they are published, so that anyone can judge them again.
-        module.judge(*map(former, (name, *beside)), profile=PROFILE).save(complete=False)
+        published = [former(table) for table in (name, *beside)]
+        if all(table is not None for table in published):
+            module.judge(*published, profile=PROFILE).save(complete=False)
 
 
 def publish_outputs() -> None:

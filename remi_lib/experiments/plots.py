@@ -176,17 +176,22 @@ def span(ax: Axes, frame: pd.DataFrame, prefix: str, colour: str, label: str) ->
 
 
 def summary(quantities: Mapping[str, pd.Series]) -> pd.DataFrame:
-    """Per-seed values indexed by (loss, seed) -> losses x quantities, "median [10%, 90%]"."""
+    """Per-seed values indexed by (loss, seed) -> losses x quantities, "median [10%, 90%]".
+
+    Of fewer than ten seeds the lowest and the highest.
+    """
+    few = max(values.index.droplevel(0).nunique() for values in quantities.values()) < 10
 
     def describe(values: pd.Series) -> str:
-        low, middle, high = values.quantile([0.1, 0.5, 0.9])
+        low, middle, high = values.quantile([0.0, 0.5, 1.0] if few else [0.1, 0.5, 0.9])
         return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
 
     columns = {
         name: values.groupby(level=0, sort=False).agg(describe)
         for name, values in quantities.items()
     }
-    return printed(pd.DataFrame(columns)).rename_axis("median [10%, 90%] over seeds")
+    ends = "[lowest, highest]" if few else "[10%, 90%]"
+    return printed(pd.DataFrame(columns)).rename_axis(f"median {ends} over seeds")
 
 
 def table(columns: Mapping[str, pd.DataFrame], index: str) -> pd.DataFrame:

@@ -137,11 +137,10 @@ def done(module: ModuleType) -> dict[Any, cells.Tables]:
 
 def rows_of(found: Mapping[Run, cells.Tables]) -> pd.DataFrame:
     """A row per finished run, as :func:`~.image_results.per_run` has it."""
-    done = list(found)
-    rows = per_run(image_runs.results_of(done, list(found.values())))
-    read = [load_images(run.task.dataset).printed for run in done]  # "CIFAR-10 (JPEG copy)"
+    rows = per_run(image_runs.results_of(list(found), list(found.values())))
+    read = [load_images(run.task.dataset).printed for run in found]  # "CIFAR-10 (JPEG copy)"
     rows = rows.astype({"tau": float, "weight": float})  # None and numbers
-    return rows.assign(epochs=[run.epochs for run in done], read=read)
+    return rows.assign(epochs=[run.epochs for run in found], read=read)
 
 
 def offered(rows: pd.DataFrame, losses: Sequence[str]) -> pd.DataFrame:

@@ -106,7 +106,7 @@ def rows_of(found: Mapping[Run, cells.Tables]) -> pd.DataFrame:
 
 
 def complete(rows: pd.DataFrame) -> set[int]:
-    """The seeds at which every run is there that a verdict needs."""
+    """The seeds at which every run is there but cross-entropy's, which one verdict needs."""
     each = rows.assign(loss=rows["benchmark"] + " " + rows["loss"])
     needed = [f"{b} {loss}" for b, own in LOSSES.items() for loss in own if loss != CROSS_ENTROPY]
     return complete_seeds(each, needed)

@@ -226,7 +226,8 @@ def _split_outcomes(
 
 
 def _parts(message: Message, verdicts: pd.Series, base: pd.Series, status: Status) -> list[str]:
-    """The parts that keep a message from being reproduced: those that fail, else the unresolved.
+    """The parts that keep a message from being reproduced: those that fail, else those that are not
+    shown and those set aside.
 
     Where these are many, the few that are shown instead.
     """

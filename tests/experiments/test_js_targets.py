@@ -122,3 +122,16 @@ def test_what_js_gains_at_either_target_and_every_lambda(monkeypatch):
     single = rows[(rows["weight"] != 0.01) | (rows["seed"] == 0)]
     assert "[" not in js_targets.gained(single, *tables).loc[(0.0, 0.01), found.columns[0]]
     assert gain.loc[(0.0, 0.01)].tolist() in (["0.000", "–"], ["-0.000", "–"])
+
+
+def test_the_lambda_of_all_images_is_the_one_that_the_10_000_choose():
+    rows = overnight.committed("table2_targets")
+    own = rows[rows["dataset"] == SETS[0]]
+    error = (own["mi"] - np.log(10)).abs().groupby(own["weight"]).mean()
+    assert error.idxmin() == js_targets.WEIGHT
+
+
+def test_a_run_that_diverged_is_no_verdict():
+    rows = rejs(SETS[0], {0.1: np.nan}).assign(diverged_step=3.0)
+    found = js_targets.judge(rows, js(SETS[0], 0.5), js(SETS[1], 0.5), "overnight").entries
+    assert not found

@@ -20,8 +20,8 @@ ORIGINALS = ("mine", "nwj")
 def judge(ledger: Ledger, runs: pd.DataFrame, classes: int, images: int) -> None:
     """Judge every claim of notebook 8 that is due, from ``table3.per_run`` alone.
 
-    What is said of a loss counts the seeds at which it ran, the accuracy those of all of
-    :data:`PAIRS`.  ``images``: how many pictures an accuracy is counted on.
+    What is said of a loss counts the seeds at which it ran, the penalty's gain in accuracy those of
+    all of :data:`PAIRS`.  ``images``: how many pictures an accuracy is counted on.
     """
     runs = runs.assign(
         failed=failed(runs),
