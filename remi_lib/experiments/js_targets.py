@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from remi_lib.experiments import full_cifar10, small_images
-from remi_lib.experiments.image_results import runs_of
+from remi_lib.experiments.image_results import mi_error, runs_of
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.small_images import NOTEBOOK, cell_of, offered
 from remi_lib.experiments.verdicts import benchmark
@@ -111,8 +111,7 @@ def gained(
     titles = {dataset: images for images, dataset in full_cifar10.SIZES.items()}
     found = {}
     for dataset, runs in beside(rows, ten_thousand, all_images):
-        error = (runs["mi"] - ENTROPY).abs().fillna(np.inf)  # of a run that diverged
-        runs = runs.assign(error=error).set_index("seed")
+        runs = runs.assign(error=mi_error(runs, ENTROPY)).set_index("seed")
         js, rejs = runs.loc[runs["loss"] == "js", "error"], runs[runs["loss"] == "rejs"]
         found[titles[dataset]] = {
             (target, weight): _gain(js, own["error"])

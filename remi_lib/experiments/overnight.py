@@ -290,18 +290,16 @@ def publish_outputs() -> None:
         "fig8_sets": (out_of_distribution.summary(scores, small_outputs.ideal()), ["set"]),
         "fig8_auroc": (out_of_distribution.auroc(scores), ["foreign", "score"]),
     }
-    merged = {}
     for name, (rows, own) in fresh.items():
         keys = ["loss", "seed", *own]
-        merged[name] = cells.merged(former(name), rows, keys).sort_values(keys)
-        publish(name, PROFILE, merged[name])
+        publish(name, PROFILE, cells.merged(former(name), rows, keys).sort_values(keys))
     for own in done:
         if own["seed"].iloc[0] == 0:  # which the picture shows, whatever this machine has
             counts = out_of_distribution.pair_counts(out_of_distribution.pairs_of(own))
             figure = out_of_distribution.ratio_histograms(counts, small_outputs.ideal())
             publish("fig8", PROFILE, counts, figure)
-    sets, areas = merged["fig8_sets"], merged["fig8_auroc"]
-    small_outputs.judge(sets, areas, former("table2_runs"), PROFILE).save(complete=False)
+    sets, areas, runs = (former(name) for name in (*fresh, "table2_runs"))
+    small_outputs.judge(sets, areas, runs, PROFILE).save(complete=False)
 
 
 def publish_tiny() -> None:
@@ -330,7 +328,7 @@ def publish_views() -> None:
     order = two_views.LOSSES.index
     rows = rows.sort_values(two_views.KEYS, key=lambda x: x.map(order) if x.name == "loss" else x)
     publish("views", PROFILE, rows, report.views_figure(rows))
-    two_views.judge(rows, PROFILE).save(complete=False)
+    two_views.judge(former("views"), PROFILE).save(complete=False)
 
 
 def tables() -> None:
