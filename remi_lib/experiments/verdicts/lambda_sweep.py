@@ -59,6 +59,16 @@ def judge_scaled(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
     _share(sayer(ledger, dataset), "ablation.scaled", prepared(runs), FAILING, False)
 
 
+def judge_scaled_penalty(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
+    """Judge whether the penalty brings those losses closer to H(Y) at that scale."""
+    chosen = at_best_weight(runs)
+    families = trained(chosen, FAILING)
+    if families:
+        closer = -gains(chosen, families, "error")
+        evidence = closer.mean(axis=1), columns_of(closer)
+        sayer(ledger, dataset)("ablation.scaled-penalty", *evidence)
+
+
 def judge_pairs(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
     """Judge from CLB runs what the penalty does to the families that the paper finds to train."""
     say, chosen = sayer(ledger, dataset), at_best_weight(runs)
