@@ -54,7 +54,7 @@ def test_the_plan_is_every_cell_once_and_one_seed_before_the_next():
         + 3 * 7
         + 3 * 12
         + 3 * 6
-        + 3 * 3 * 3
+        + 3 * (3 * 3 + 12 + 12 + 6 + 6)
         + 3 * (3 + 2)
     )
     assert len({(c.kind, c.name) for c in plan}) == len(plan) == 16 + 2 * 13 + images

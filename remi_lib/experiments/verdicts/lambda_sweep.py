@@ -22,7 +22,7 @@ from remi_lib.experiments.verdicts.common import (
     test_images,
     trained,
 )
-from remi_lib.losses import regularized
+from remi_lib.losses import FAMILIES, regularized
 from remi_lib.replication.claims import Ledger
 from remi_lib.replication.evidence import with_test_images
 
@@ -59,14 +59,13 @@ def judge_scaled(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
     _share(sayer(ledger, dataset), "ablation.scaled", prepared(runs), FAILING, False)
 
 
-def judge_scaled_penalty(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
-    """Judge whether the penalty brings those losses closer to H(Y) at that scale."""
+def judge_closer(ledger: Ledger, dataset: str, claim: str, runs: pd.DataFrame) -> None:
+    """Judge by a claim whether the penalty brings what trains without it closer to H(Y)."""
     chosen = at_best_weight(runs)
-    families = trained(chosen, FAILING)
+    families = trained(chosen, [family for family in FAMILIES if family in set(chosen["loss"])])
     if families:
         closer = -gains(chosen, families, "error")
-        evidence = closer.mean(axis=1), columns_of(closer)
-        sayer(ledger, dataset)("ablation.scaled-penalty", *evidence)
+        sayer(ledger, dataset)(claim, closer.mean(axis=1), columns_of(closer))
 
 
 def judge_pairs(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
