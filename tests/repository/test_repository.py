@@ -17,6 +17,7 @@ import yaml
 
 from tests.conftest import REFERENCE, ROOT
 from tests.replication.test_notebooks import NOTEBOOKS, disagreements
+from tools import soak
 
 PINS = dict(
     line.lower().split("==")
@@ -79,6 +80,14 @@ def tracked() -> list[str]:
     if done.returncode:
         pytest.skip("not a git checkout")
     return done.stdout.split()
+
+
+def test_soak_copies_what_the_notebooks_read(tmp_path):
+    tables = {name for name in tracked() if re.match(r"figures/overnight/\w+\.csv", name)}
+    copy = soak.checkout(tmp_path)
+    assert tables
+    assert all((copy / name).is_file() for name in tables)
+    assert not (copy / "figures" / "tiny").exists()  # which it makes
 
 
 def test_no_path_of_a_machine():
