@@ -24,6 +24,8 @@ MARGINS: dict[str, str] = {
 }
 ATOM = 0.1  # share of the samples from where on a number that repeats is an atom
 EDGE = 4.0  # of a column standardised by its quartiles
+LEAVE_OUT = "leave such rows out (estimate_mi does with drop_missing=True)"
+EXACT = 2**53  # the largest of the whole numbers that floats tell from their neighbours
 FEWEST_EACH = 3  # samples of a discrete value, on average
 ONE_HOT = 2**27  # cells that the one-hot columns of one discrete column may have
 
@@ -99,12 +101,11 @@ def _column(name: str, column: pd.Series, categories: int) -> Column:
     numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     if not numeric:
         return Column(label, *_factorized(name, label, column))
-    v = column.to_numpy(dtype=float, na_value=np.nan)
+    v = _floats(column)
     bad = np.flatnonzero(~np.isfinite(v))
     if len(bad):
         raise ValueError(
-            f"{name}: {len(bad)} values are NaN or infinite, the first in row {bad[0]}; "
-            "drop_missing=True leaves such rows out"
+            f"{name}: {len(bad)} values are NaN or infinite, the first in row {bad[0]}; {LEAVE_OUT}"
         )
     whole = bool((v == np.round(v)).all())
     if len(np.unique(v)) <= min(categories, len(v) // FEWEST_EACH):
@@ -112,13 +113,22 @@ def _column(name: str, column: pd.Series, categories: int) -> Column:
     return Column(label, numbers=v, integer=whole)
 
 
+def _floats(column: pd.Series) -> NDArray:
+    """Numbers as floats (n,); where those would join large integers, their distances from the least
+    one, which say as much of another variable."""
+    kind = column.dtype.kind if isinstance(column.dtype, np.dtype) else ""
+    if kind in ("i", "u") and max(abs(int(column.min())), abs(int(column.max()))) > EXACT:
+        whole = column.to_numpy().astype(np.uint64)  # its differences wrap around, and are right
+        return (whole - whole[column.to_numpy().argmin()]).astype(float)
+    return column.to_numpy(dtype=float, na_value=np.nan)
+
+
 def _factorized(name: str, label: str, column: pd.Series) -> tuple[NDArray, int]:
     codes, names = pd.factorize(column, sort=False)
     missing = np.flatnonzero(codes < 0)
     if len(missing):
         raise ValueError(
-            f"{name}: {len(missing)} values are missing, the first in row {missing[0]}; "
-            "drop_missing=True leaves such rows out"
+            f"{name}: {len(missing)} values are missing, the first in row {missing[0]}; {LEAVE_OUT}"
         )
     if len(names) > max(len(codes) // FEWEST_EACH, 1):
         hint = ""

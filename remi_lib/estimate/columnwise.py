@@ -14,17 +14,21 @@ from scipy.special import digamma
 from remi_lib.estimate.columns import Column
 from remi_lib.estimate.fit import COLUMNS
 from remi_lib.estimate.independence import permutation_p
-from remi_lib.estimate.neighbours import K, class_and_number, numeric_pair
+from remi_lib.estimate.inputs import FEWEST
+from remi_lib.estimate.neighbours import (
+    MANY,
+    K,
+    class_and_number,
+    error_of,
+    mean_and_interval,
+    numeric_pair,
+)
 from remi_lib.estimate.result import interval_of
 from remi_lib.estimate.tables import category_pair, lower_bound
 from remi_lib.streams import numpy_generator
 
-MANY = 8  # neighbours of the estimate whose distance from that of K measures the bias
 NEAR = 0.7  # of the largest value that so many samples can show, from where on it is suspected
 FOLDS = 5  # of the lower bound
-# Local values of near samples depend on each other: on development distributions (n = 300 to 1000)
-# the estimates scatter 1.1 to 1.4 times as much as independent ones would.
-SPREAD = 1.4
 
 
 @dataclass(frozen=True)
@@ -57,25 +61,34 @@ def columnwise(x: Column, y: Column, seed: int, test: bool = True) -> Columnwise
             continue
         labelled = (here.as_category(), y) if name == "x" else (x, here.as_category())
         other = _bound(*labelled, seed)
-        if (other - bound).mean() > 1.96 * _error(other - bound):
+        if (other - bound).mean() > 1.96 * error_of(other - bound):
             x, y = labelled
             bound = other
             notes.append(
                 f"{name}: its {here.as_category().values} whole numbers say more as labels than as "
                 "numbers, and were taken as labels"
             )
-    lower = max(0.0, float(bound.mean() - 1.96 * _error(bound)))
+    lower = max(0.0, float(bound.mean() - 1.96 * error_of(bound)))
     if x.discrete and y.discrete:
         return _categories(x, y, lower, seed, notes)
     return _neighbours(x, y, lower, seed, test, notes)
 
 
+def once(x: Column, y: Column, groups: NDArray | None) -> tuple[Column, Column]:
+    """One row of each group of copies (n,) of two columns; all rows where there are none (None).
+
+    Raises ValueError where fewer than :data:`~.inputs.FEWEST` are left.
+    """
+    if groups is None:
+        return x, y
+    first = np.sort(np.unique(groups, return_index=True)[1])
+    if len(first) < FEWEST:
+        raise ValueError(f"x: has {len(first)} different rows; needs at least {FEWEST}")
+    return x.take(first), y.take(first)
+
+
 def _bound(x: Column, y: Column, seed: int) -> NDArray:
     return lower_bound(x, y, FOLDS, numpy_generator(seed, "estimate: folds"))
-
-
-def _error(local: NDArray) -> float:
-    return float(local.std(ddof=1)) / math.sqrt(len(local))
 
 
 def _may_be_ids(column: Column) -> bool:
@@ -109,8 +122,7 @@ def _neighbours(
     if not used.all():
         notes.append(f"{(~used).sum()} samples whose value occurs once were left out")
     local, more = local[used], more[used]
-    value, error = float(local.mean()), SPREAD * _error(local)
-    lost = value - float(more.mean())
+    value, interval = mean_and_interval(local, more)
     ceiling = math.log(len(local)) - float(digamma(K))
     if value > NEAR * ceiling:
         notes.append(
@@ -122,7 +134,6 @@ def _neighbours(
     p = permutation_p([x], [y], stream) if test else math.nan
     kind = "within classes (Ross 2014)" if x.discrete or y.discrete else "(Gao et al. 2017)"
     method = f"{K} nearest neighbours {kind}"
-    interval = interval_of(value, 1.96 * error, lost)
     return Columnwise(value, min(lower, max(value, 0.0)), interval, p, method, tuple(notes))
 
 

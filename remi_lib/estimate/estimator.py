@@ -11,16 +11,17 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from remi_lib.estimate.columns import MARGINS, Column, Margins, columns_of, described
-from remi_lib.estimate.columnwise import columnwise
+from remi_lib.estimate.columnwise import columnwise, once
 from remi_lib.estimate.folds import copies
 from remi_lib.estimate.independence import MOST, permutation_p
-from remi_lib.estimate.inputs import enough, paired
+from remi_lib.estimate.inputs import enough, paired, together
+from remi_lib.estimate.neighbours import MANY, K, error_of, mean_and_interval
 from remi_lib.estimate.networks import (
     MORE,
     Networks,
     Sample,
-    neighbours_of,
-    strongest_of,
+    asked,
+    local_of,
     train_and_read,
     warnings_of,
 )
@@ -103,16 +104,16 @@ def estimate_mi(
     """
     given = {k: v for k, v in locals().items() if k not in ("x", "y", "groups", "drop_missing")}
     options = Options(**given)
+    if groups is not None and options.method in ("neighbours", "table"):
+        raise ValueError(f"groups: method={options.method!r} takes none; method='critics' does")
     sample, notes = sampled(x, y, options.categories, groups, drop_missing, 4 * options.folds)
     grouped = groups is not None and options.method == "auto"
     pair = None if grouped else one_pair(sample, options)
     if pair is None:
         return _by_critics(sample, options, notes)
-    if sample.groups is not None:
-        first = np.sort(np.unique(sample.groups, return_index=True)[1])
-        pair = (pair[0].take(first), pair[1].take(first))
+    pair = once(*pair, sample.groups)
     found = columnwise(*pair, options.seed)
-    settings: dict[str, Any] = {"samples": len(sample), "seed": options.seed}
+    settings: dict[str, Any] = {"samples": len(pair[0]), "seed": options.seed}
     settings |= {n: described(c, "by its ranks", "by its labels") for n, c in sample.sides}
     story = {**found.story(), "warnings": (*notes, *found.warnings)}
     return MutualInformation(**story, settings=settings, bits=options.bits)
@@ -122,25 +123,23 @@ def sampled(
     x: Any,
     y: Any,
     categories: int,
-    groups: ArrayLike | None,
-    drop_missing: bool,
+    groups: ArrayLike | None = None,
+    drop_missing: bool = False,
     least: int = 0,
+    second: str = "y",
 ) -> tuple[Sample, list[str]]:
-    """The pairs as columns, and what there is to be said of them.
+    """The pairs as columns, and what there is to be said of them; ``second``: what y is called.
 
     Raises ValueError as :func:`estimate_mi` does.
     """
-    frame_x, frame_y, kept = paired(x, y, drop_missing)
+    frame_x, frame_y, kept = paired(x, y, drop_missing, second)
     n, notes = len(frame_x), []
     enough("x", n, least)
     if n < len(kept):
         notes.append(f"{len(kept) - n} of {len(kept)} rows have missing values and were left out")
-    columns = columns_of("x", frame_x, categories), columns_of("y", frame_y, categories)
+    columns = columns_of("x", frame_x, categories), columns_of(second, frame_y, categories)
     if groups is not None:
-        together = np.asarray(groups)
-        if together.shape != kept.shape:
-            raise ValueError(f"groups: has shape {together.shape}; must be ({len(kept)},)")
-        return Sample(*columns, np.unique(together[kept], return_inverse=True)[1].ravel()), notes
+        return Sample(*columns, together(groups, x, len(kept))[kept]), notes
     labels = [all(c.discrete for c in side) for side in columns]
     same = copies(*(None if d else f for f, d in zip((frame_x, frame_y), labels, strict=True)))
     if same is not None:
@@ -186,19 +185,17 @@ def _single(columns: list[Column], limit: int) -> Column | None:
 def _by_critics(sample: Sample, options: Options, notes: list[str]) -> MutualInformation:
     found = train_and_read(sample, options)
     reading = found.reading
-    value, half = reading.value, 1.96 * reading.error
-    interval = interval_of(value, half, found.lost)
+    value, interval = reading.value, interval_of(reading.value, 1.96 * reading.error, found.lost)
     method = _stack_of(found)
     warnings = [*notes, *warnings_of(found, options)]
     near = _nearer(sample, reading) if options.method == "auto" else None
     if near is not None:
-        who, local, why = near
+        who, why, local, more = near
         warnings.append(
             f"nearest neighbours{who} see more than the critics do ({value:.3f} nats), and are "
-            f"followed; {why}"
+            f"followed; the dependence {why}"
         )
-        value, half = float(local.mean()), 1.96 * _spread(local)
-        interval = interval_of(value, half, found.lost)
+        value, interval = mean_and_interval(local, more)
         method = f"nearest neighbours{who}; lower bound and p-value by {method}"
     return MutualInformation(
         value,
@@ -214,23 +211,22 @@ def _by_critics(sample: Sample, options: Options, notes: list[str]) -> MutualInf
     )
 
 
-def _nearer(sample: Sample, reading: Reading) -> tuple[str, NDArray, str] | None:
-    """Neighbours that see clearly more than the critics: of which columns, their local
-    contributions, and what may be the reason."""
-    tried = [(neighbours_of(sample), "", "has many turns, or is near to deterministic", 1.96)]
-    pair = strongest_of(sample)
-    if pair is not None:
-        x, y, local = pair
-        names = f" of {_named('x', x, sample.x)} and {_named('y', y, sample.y)}"
-        why = "turns often, and what the others add is not in the value"
-        tried.append((local, names, why, CHOSEN))
-    seen = [
-        (local.mean(), who, local, f"the dependence {why}")
-        for local, who, why, errors in tried
-        if local is not None
-        and local.mean() - reading.value > MORE + errors * math.hypot(_spread(local), reading.error)
-    ]
-    return max(seen, key=lambda one: one[0])[1:] if seen else None
+def _nearer(sample: Sample, reading: Reading) -> tuple[str, str, NDArray, NDArray] | None:
+    """Neighbours that see clearly more than the critics: of which columns, what may be the reason,
+    and their local contributions at :data:`~.neighbours.K` and at :data:`~.neighbours.MANY`."""
+    best, found = -math.inf, None
+    for x, y in asked(sample):
+        local, more = (local_of(x, y, k) for k in (K, MANY))
+        if local is None or more is None:
+            continue
+        who, why, errors = "", "has many turns, or is near to deterministic", 1.96
+        if x is not sample.x:
+            who = f" of {_named('x', x[0], sample.x)} and {_named('y', y[0], sample.y)}"
+            why, errors = "turns often, and what the others add is not in the value", CHOSEN
+        clear = MORE + errors * math.hypot(error_of(local), reading.error)
+        if local.mean() > max(best, reading.value + clear):
+            best, found = local.mean(), (who, why, local, more)
+    return found
 
 
 def _named(name: str, column: Column, side: list[Column]) -> str:
@@ -238,10 +234,6 @@ def _named(name: str, column: Column, side: list[Column]) -> str:
         return name
     label = column.label if column is not side[0] else "the first column"
     return f"{label} of {name}"
-
-
-def _spread(local: NDArray) -> float:
-    return float(local.std(ddof=1)) / math.sqrt(len(local))
 
 
 def _either(p: float, sample: Sample, seed: int) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 from torch import Tensor, strided
 from torch import stack as stacked
@@ -118,27 +118,50 @@ def _plain(name: str, column: pd.Series) -> pd.Series:
     return column
 
 
-def paired(x: Any, y: Any, drop_missing: bool) -> tuple[pd.DataFrame, pd.DataFrame, NDArray]:
-    """Both as frames of equally many rows, and which rows were kept (n,).
+def paired(
+    x: Any, y: Any, drop_missing: bool, name: str = "y"
+) -> tuple[pd.DataFrame, pd.DataFrame, NDArray]:
+    """Both as frames of equally many rows, and which rows were kept (n,); ``name``: of y.
 
     Raises ValueError where the rows cannot belong together: other lengths, or two pandas objects
     whose indices differ (the index says which rows belong together, and it is not guessed at).
     """
-    first, second = frame_of("x", x), frame_of("y", y)
-    if len(first) != len(second):
-        raise ValueError(f"y: has {len(second)} samples, x has {len(first)}; they must be paired")
-    labelled = all(isinstance(v, pd.DataFrame | pd.Series) for v in (x, y))
-    if labelled and not first.index.equals(second.index):
-        raise ValueError(
-            "y: its index differs from that of x; align them (y.loc[x.index]), or pass "
-            "y.to_numpy() to pair the rows by position"
-        )
+    first, second = frame_of("x", x), frame_of(name, y)
+    n = len(second)
+    if len(first) != n:
+        raise ValueError(f"{name}: has {n} samples, x has {len(first)}; they must be paired")
+    same_index(name, y, x)
     keep = np.ones(len(first), bool)
     if drop_missing:
         for frame in (first, second):
             keep &= ~frame.replace([np.inf, -np.inf], np.nan).isna().any(axis=1).to_numpy()
         first, second = (frame[keep].infer_objects() for frame in (first, second))
     return first.reset_index(drop=True), second.reset_index(drop=True), keep
+
+
+def same_index(name: str, values: Any, x: Any) -> None:
+    """Raise ValueError for two pandas objects whose indices differ."""
+    labelled = all(isinstance(v, pd.DataFrame | pd.Series) for v in (x, values))
+    if labelled and not x.index.equals(values.index):
+        raise ValueError(
+            f"{name}: its index differs from that of x; align them ({name}.loc[x.index]), or pass "
+            f"{name}.to_numpy() to pair the rows by position"
+        )
+
+
+def together(groups: ArrayLike, x: Any, n: int) -> NDArray:
+    """The group of each of n samples of ``x`` as a number from 0 (n,).
+
+    Raises ValueError for another shape, a missing value, or another index than that of ``x``.
+    """
+    same_index("groups", groups, x)
+    names = np.asarray(groups)
+    if names.shape != (n,):
+        raise ValueError(f"groups: has shape {names.shape}; must be ({n},)")
+    codes, _ = pd.factorize(names, sort=True)
+    if (codes < 0).any():
+        raise ValueError(f"groups: {(codes < 0).sum()} values are missing")
+    return codes
 
 
 def whole(name: str, value: Any, least: int | None = None) -> int:

@@ -11,8 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from remi_lib.estimate.columns import Column, columns_of
-from remi_lib.estimate.columnwise import columnwise
+from remi_lib.estimate.columnwise import columnwise, once
 from remi_lib.estimate.estimator import PER_VALUE, sampled
+from remi_lib.estimate.folds import copies
 from remi_lib.estimate.inputs import enough, frame_of
 from remi_lib.estimate.networks import Networks, Sample, train_and_read, warnings_of
 from remi_lib.estimate.options import Options
@@ -24,7 +25,7 @@ from remi_lib.progress import progress
 def conditional_mi(
     x: Any, y: Any, z: Any, seed: int = 0, *, categories: int = 32, **options: Any
 ) -> MutualInformation:
-    """Estimate I(X; Y | Z) = I(X; (Y, Z)) - I(X; Z) in nats.
+    """Estimate I(X; Y | Z) = I(X; (Y, Z)) - I(X; Z), in nats unless ``bits``.
 
     Labels on all three sides, of few combinations, are read from their tables.  Otherwise both
     terms are estimated by critics on the same folds; the interval is that of the difference,
@@ -34,13 +35,19 @@ def conditional_mi(
     Args:
         x, y, z: paired samples, as :func:`~remi_lib.estimate_mi` takes them.
         seed, categories, options: as there (not ``method``, ``groups``, ``drop_missing``).
+
+    Raises:
+        TypeError: an argument that there is not.
+        ValueError: one that does not fit; either message begins with its name.
     """
     if "method" in options:
         raise ValueError("method: conditional_mi takes none; tables or critics, as the columns are")
+    for name in options.keys() - Options.__dataclass_fields__:
+        raise TypeError(f"{name}: conditional_mi takes no such argument")
     checked = Options(seed=seed, categories=categories, **options)
-    frame_of("z", z)  # an error of z is said of z
-    with_z, notes = sampled(x, z, categories, None, False, 4 * checked.folds)
-    with_y, _ = sampled(x, y, categories, None, False, 4 * checked.folds)
+    least = 4 * checked.folds
+    with_z, notes = sampled(x, z, categories, least=least, second="z")
+    with_y, _ = sampled(x, y, categories, least=least)
     columns = (with_z.x, with_y.y, with_z.y)
     if all(c.discrete for side in columns for c in side):
         joined = categories_of([c for side in columns for c in side])
@@ -77,6 +84,7 @@ def _difference(
         by_seed=[a - b for a, b in seeds],
         settings={"seed": options.seed, "folds": options.folds, "loss": options.name},
         bits=options.bits,
+        of="X; Y | Z",
     )
 
 
@@ -103,6 +111,7 @@ def _of_tables(
         history=pd.DataFrame(),
         settings={"seed": options.seed},
         bits=options.bits,
+        of="X; Y | Z",
     )
 
 
@@ -131,7 +140,7 @@ def mi_matrix(
     pairs = list(combinations(range(len(columns)), 2))
     with progress(len(pairs), label, unit="pair") as bar:
         for i, j in pairs:
-            out[i, j] = out[j, i] = columnwise(columns[i], columns[j], seed, test=False).value
+            out[i, j] = out[j, i] = _of_pair(columns[i], columns[j], seed)
             bar.update()
     return pd.DataFrame(out / (math.log(2) if bits else 1), table.columns, table.columns)
 
@@ -139,10 +148,11 @@ def mi_matrix(
 def mi_scores(X: Any, y: Any) -> NDArray:
     """I of each column of X (n, d) with y (nats), (d,): a ``score_func`` for scikit-learn.
 
-    ``SelectKBest(mi_scores, k=5)``; for other settings ``functools.partial`` of
-    :func:`~remi_lib.estimate_mi`, column by column.
+    ``SelectKBest(mi_scores, k=5)``; one column against one, as :func:`~remi_lib.estimate_mi`
+    estimates it at its defaults.
 
-    Raises ValueError for fewer than 50 samples, or a y that is not one column of as many.
+    Raises ValueError for fewer than 50 samples, a missing or infinite value, or a y that is not one
+    column of as many.
     """
     columns = columns_of("X", frame_of("X", X))
     enough("X", len(columns[0]))
@@ -152,4 +162,10 @@ def mi_scores(X: Any, y: Any) -> NDArray:
     if len(target) != len(columns[0]):
         raise ValueError(f"y: has {len(target)} samples, X has {len(columns[0])}")
     goal = columns_of("y", target)[0]
-    return np.array([columnwise(column, goal, 0, test=False).value for column in columns])
+    return np.array([_of_pair(column, goal, 0) for column in columns])
+
+
+def _of_pair(x: Column, y: Column, seed: int) -> float:
+    """I of two columns (nats) without a test; of rows that are copies of each other one counts."""
+    same = copies(*(None if c.discrete else pd.DataFrame(c.numbers) for c in (x, y)))
+    return columnwise(*once(x, y, same), seed, test=False).value

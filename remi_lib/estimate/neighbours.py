@@ -7,12 +7,34 @@ tails matter to the distances.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.special import digamma
 
+from remi_lib.estimate.result import interval_of
+
 K = 3  # neighbours
+MANY = 8  # of the estimate whose distance from that of K measures the bias
+# Local values of near samples depend on each other: on development distributions (n = 300 to 1000)
+# the estimates scatter 1.1 to 1.4 times as much as independent ones would.
+SPREAD = 1.4
+
+
+def mean_and_interval(local: NDArray, more: NDArray) -> tuple[float, tuple[float, float]]:
+    """The estimate of local contributions (n,) at :data:`K` neighbours, and its 95% interval.
+
+    ``more`` (n,): those at :data:`MANY`; what the estimate loses with them raises the upper end.
+    """
+    value, error = float(local.mean()), SPREAD * error_of(local)
+    return value, interval_of(value, 1.96 * error, value - float(more.mean()))
+
+
+def error_of(local: NDArray) -> float:
+    """The standard error of the mean of independent values (n,)."""
+    return float(local.std(ddof=1)) / math.sqrt(len(local))
 
 
 def numeric_pair(x: NDArray, y: NDArray, k: int = K) -> NDArray:

@@ -15,7 +15,7 @@ from remi_lib.estimate.columns import EDGE, Column, encoded, standardized
 from remi_lib.estimate.elliptical import WIDE, Base, fit_bases, views_of
 from remi_lib.estimate.fit import Fitted, Training, fit
 from remi_lib.estimate.folds import Rows, split
-from remi_lib.estimate.neighbours import class_and_number, numeric_pair
+from remi_lib.estimate.neighbours import K, class_and_number, numeric_pair
 from remi_lib.estimate.options import Options, undisturbed
 from remi_lib.estimate.pairs import shifted_pairs
 from remi_lib.estimate.pairwise import strongest
@@ -207,38 +207,37 @@ def warnings_of(found: Networks, options: Options) -> Iterator[str]:
         yield f"the critics were still improving at step {options.steps}; raise steps"
 
 
-def neighbours_of(sample: Sample) -> NDArray | None:
-    """Local contributions of a nearest-neighbour estimate where columns are few, else None."""
-    if len(sample.x) + len(sample.y) > CLOSE or sample.groups is not None:
-        return None
-    return _local(sample.x, sample.y, _some(sample))
+def asked(sample: Sample) -> list[tuple[list[Column], list[Column]]]:
+    """The columns of either side whose neighbours may see more than the critics.
+
+    All where they are few, and the two that depend most (:mod:`~remi_lib.estimate.pairwise`), last;
+    none where there are groups.
+    """
+    if sample.groups is not None:
+        return []
+    few = len(sample.x) + len(sample.y) <= CLOSE
+    pair = strongest(sample.x, sample.y)
+    alone = [] if pair is None else [([pair[0]], [pair[1]])]
+    return [(sample.x, sample.y), *alone] if few else alone
 
 
-def strongest_of(sample: Sample) -> tuple[Column, Column, NDArray] | None:
-    """The two columns that depend most (:mod:`~remi_lib.estimate.pairwise`), and their local
-    contributions; None where there are none, or groups."""
-    pair = None if sample.groups is not None else strongest(sample.x, sample.y)
-    local = None if pair is None else _local([pair[0]], [pair[1]], _some(sample))
-    return None if pair is None or local is None else (*pair, local)
+def local_of(x: list[Column], y: list[Column], k: int = K) -> NDArray | None:
+    """Local contributions of numbers to numbers, or of labels to numbers; None of other sides.
 
-
-def _local(x: list[Column], y: list[Column], some: slice) -> NDArray | None:
-    """Local contributions of numbers to numbers, or of labels to numbers; None of other sides."""
+    Of :data:`MOST` samples at most.
+    """
     kinds = [{c.discrete for c in columns} for columns in (x, y)]
+    some = slice(None, None, -(-len(x[0]) // MOST))
     if kinds == [{False}, {False}]:
-        local = numeric_pair(_scores(x)[some], _scores(y)[some])
+        local = numeric_pair(_scores(x)[some], _scores(y)[some], k)
     elif sorted(kinds, key=sum) == [{False}, {True}]:
         labels, numbers = (x, y) if kinds[0] == {True} else (y, x)
         codes = categories_of(labels).codes
         assert codes is not None
-        local = class_and_number(codes[some], _scores(numbers)[some])
+        local = class_and_number(codes[some], _scores(numbers)[some], k)
     else:
         return None
     return local[np.isfinite(local)]
-
-
-def _some(sample: Sample) -> slice:
-    return slice(None, None, -(-len(sample) // MOST))
 
 
 def _scores(columns: list[Column]) -> NDArray:

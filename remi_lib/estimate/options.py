@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any
 
 import torch
@@ -52,10 +53,15 @@ class Options:
         for name, smallest in {**least, "batch": 2, "partners": 1}.items():
             object.__setattr__(self, name, whole(name, getattr(self, name), smallest))
         object.__setattr__(self, "hidden", widths("hidden", self.hidden))
-        if not (isinstance(self.lr, int | float) and 0 < self.lr < math.inf):
+        if not (isinstance(self.lr, Real) and 0 < self.lr < math.inf):
             raise ValueError(f"lr: {self.lr} is not allowed; must be positive and finite")
         one_of("margins", self.margins, MARGINS)
         one_of("method", self.method, METHODS)
+        for name in ("weight", "tau"):
+            if not isinstance(getattr(self, name), Real | None):
+                raise ValueError(
+                    f"{name}: {getattr(self, name)!r} is not allowed; must be a number"
+                )
         make_loss(self.name, self.weight, tau=self.tau)
         if needs(self.name):
             raise ValueError(f"loss: {self.name} {needs(self.name)}, which is not made here")
@@ -80,10 +86,14 @@ class Options:
 def undisturbed(device: torch.device) -> Iterator[None]:
     """Training as it is alone: no switch of the caller reaches it, and it leaves none changed.
 
-    Gradients are on and autocast off.  On a CPU one thread: the products are too small for two,
-    and on a busy machine waiting for the second one costs more than it does.
+    Gradients are on and autocast off; new tensors are single, and on the CPU where nothing else is
+    said.  On a CPU one thread: the products are too small for two, and on a busy machine waiting
+    for the second one costs more than it does.
     """
-    threads = torch.get_num_threads()
+    threads, kind = torch.get_num_threads(), torch.get_default_dtype()
+    home = torch.device("cpu")  # entering a device makes every call a little slower
+    elsewhere = nullcontext() if torch.get_default_device() == home else home
+    torch.set_default_dtype(torch.float32)
     if device.type == "cpu":
         torch.set_num_threads(1)
     try:
@@ -91,7 +101,9 @@ def undisturbed(device: torch.device) -> Iterator[None]:
             torch.inference_mode(False),
             torch.enable_grad(),
             torch.autocast(device.type, enabled=False),
+            elsewhere,
         ):
             yield
     finally:
+        torch.set_default_dtype(kind)
         torch.set_num_threads(threads)

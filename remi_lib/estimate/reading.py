@@ -126,8 +126,9 @@ def _stacked(tables: Tensor, per_row: bool) -> Tensor:
     folds, critics = tables.shape[:2]
     if critics == 1:
         return tables.new_ones(folds, 1)
-    tables = tables.double()
-    root = torch.full((folds, critics), critics**-0.5, dtype=torch.float64, device=tables.device)
+    device = tables.device
+    tables = tables.cpu().double()  # small, and not every device has doubles
+    root = torch.full((folds, critics), critics**-0.5, dtype=torch.float64)
     root.requires_grad_()
     search = torch.optim.LBFGS([root], max_iter=60, line_search_fn="strong_wolfe")
 
@@ -144,7 +145,7 @@ def _stacked(tables: Tensor, per_row: bool) -> Tensor:
     with torch.enable_grad():
         search.step(loss)
     found = root.detach().square().float()
-    found = found / found.sum(1, keepdim=True).clamp(min=1)
+    found = (found / found.sum(1, keepdim=True).clamp(min=1)).to(device)
     return found if found.isfinite().all() else torch.full_like(found, 1 / critics)
 
 
@@ -216,11 +217,11 @@ def independence_p(values: Tensor, generator: torch.Generator) -> float:
     if spread.shape[1] < min(SHIFTS, size - 1):
         off = values[..., 1:].flatten(1)
         z = (own[:, 0] - off.mean(1)) / (off.std(1) / math.sqrt(size)).clamp(min=1e-12)
-        p = torch.special.ndtr(-z.double())
+        p = torch.special.ndtr(-z.cpu().double())
     if not own.isfinite().all():
         return math.nan
     # 1 among the p-values would be minus infinity, and outweigh everything.
-    angle = ((0.5 - p.double().clamp(max=0.99)) * math.pi).tan().mean()
+    angle = ((0.5 - p.cpu().double().clamp(max=0.99)) * math.pi).tan().mean()
     return float(0.5 - angle.atan() / math.pi)
 
 

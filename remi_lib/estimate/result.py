@@ -37,6 +37,7 @@ class MutualInformation(float):
         by_seed: the estimate of each seed alone.
         unit: "nats" or "bits".
         settings: what was done, by argument.
+        of: "X; Y", or "X; Y | Z".
     """
 
     lower: float
@@ -48,6 +49,7 @@ class MutualInformation(float):
     by_seed: tuple[float, ...]
     unit: str
     settings: dict[str, Any]
+    of: str
 
     def __new__(
         cls,
@@ -62,8 +64,12 @@ class MutualInformation(float):
         by_seed: Sequence[float] = (),
         settings: dict[str, Any] | None = None,
         bits: bool = False,
+        of: str = "X; Y",
     ) -> MutualInformation:
-        """``value``, ``lower``, ``interval`` and ``by_seed`` in nats, whatever the unit."""
+        """``value``, ``lower``, ``interval`` and ``by_seed`` in nats, whatever the unit.
+
+        ``of``: what the information is of, as it is printed.
+        """
         scale = 1 / math.log(2) if bits else 1.0
         self = super().__new__(cls, value * scale)
         self.lower = lower * scale
@@ -73,6 +79,7 @@ class MutualInformation(float):
         self.by_seed = tuple(v * scale for v in by_seed)
         self.unit = "bits" if bits else "nats"
         self.settings = dict(settings or {})
+        self.of = of
         return self
 
     def __reduce__(self) -> tuple:
@@ -90,10 +97,12 @@ class MutualInformation(float):
 
     def __repr__(self) -> str:
         low, high = self.interval
+        tested = not math.isnan(self.p_value)  # a difference of bounds is none, and is not tested
+        bound = f"; at least {self.lower:.3f} (97.5% confidence)" if tested else ""
         lines = [
-            f"I(X; Y) = {self.value:.3f} {self.unit}; at least {self.lower:.3f} (97.5% confidence)",
+            f"I({self.of}) = {self.value:.3f} {self.unit}{bound}",
             f"  95% interval of what was seen: [{low:.3f}, {high:.3f}]",
-            f"  p = {self.p_value:.3g} if independent",
+            f"  p = {self.p_value:.3g} if independent" if tested else "  independence: not tested",
             f"  by: {self.method}",
             *(f"  {name}: {text}" for name, text in self.settings.items() if name in "xy"),
         ]

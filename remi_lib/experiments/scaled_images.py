@@ -20,7 +20,7 @@ from remi_lib.experiments.published import FAILING, RESCUED, TRAINING
 from remi_lib.experiments.small_images import DATASET, PAIRS, REJS_TARGET, WEIGHT, cell_of, offered
 from remi_lib.experiments.verdicts import lambda_sweep
 from remi_lib.experiments.verdicts.common import PAPER_WEIGHTS, at_complete_seeds
-from remi_lib.losses import regularized
+from remi_lib.losses import FAMILIES, regularized, split_name
 from remi_lib.replication.cells import Cell, Tables
 from remi_lib.replication.claims import Ledger
 
@@ -72,6 +72,20 @@ def image_cells() -> Iterator[Cell]:
 def rows_of(found: Mapping[Run, Tables]) -> pd.DataFrame:
     """A row per finished run."""
     return small_images.rows_of(found)[[*KEYS, *COLUMNS]]
+
+
+def by_setting(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The runs of each scale and lambda, each under the name of its family."""
+    own = rows.assign(loss=rows["loss"].map(lambda name: split_name(name)[0]))
+    found = {}
+    for scale, title in SCALES.items():
+        for weight in (0.0, *sorted(PAPER_WEIGHTS)):
+            here = own[(own["scale"] == scale) & (own["weight"].fillna(0) == weight)]
+            if len(here):
+                order = here["loss"].map(FAMILIES.index)
+                penalty = f"λ = {weight:g}" if weight else "no penalty"
+                found[f"{title}, {penalty}"] = here.iloc[order.argsort(kind="stable")]
+    return found
 
 
 def judge(rows: pd.DataFrame, profile: str) -> Ledger:
