@@ -49,7 +49,7 @@ class MeasuredTask(OneHotTask):
 class Group:
     """Members that train as one model: what differs between groups cannot differ within one."""
 
-    study: str  # "grid" or "drift"
+    study: str  # "grid", "long" or "drift"
     losses: tuple[str, ...]
     batches: tuple[int, ...]
     lr: float
@@ -72,6 +72,9 @@ class Group:
 
 LOSSES = ("mine", "nwj", "remine", "renwj", "mine_ema")
 CLIPPED = ("mine", "nwj")
+TWINS = ("mine", "nwj", "remine", "renwj")
+FIGURE1 = 100  # its batch
+LONGER = 7  # times as long as Figure 1 its setting runs, to see whether the drift ends
 
 
 def groups(
@@ -81,7 +84,11 @@ def groups(
     seeds: int = 20,
     steps: int = 3000,
 ) -> list[Group]:
-    """The whole study: learning rate x batch or exact gradients x loss, then the drift's parts."""
+    """The whole study: learning rate x batch or exact gradients x loss, then the drift's parts.
+
+    "long": the smaller rates for as many steps as make rate x steps what it is at the largest one,
+    so that a run that only moves more slowly is not taken for a stable one; and Figure 1, longer.
+    """
     found = []
     for lr in lrs:
         for optimizer, losses in (("sgd", LOSSES), ("sgd_clipped", CLIPPED)):
@@ -90,6 +97,10 @@ def groups(
     for exact in EXACT:
         chosen = (2,) if exact == "both" else tuple(drift_batches)
         found.append(Group("drift", ("mine",), chosen, 0.1, "sgd", exact, seeds, steps))
+    for lr in lrs[1:]:
+        slower = round(steps * lrs[0] / lr)
+        found.append(Group("long", TWINS, (32,), lr, seeds=seeds, steps=slower))
+    found.append(Group("long", ("mine",), (FIGURE1,), lrs[0], seeds=seeds, steps=LONGER * steps))
     return found
 
 

@@ -51,7 +51,7 @@ def test_the_study_has_every_cell_once():
         for g in controls.groups()
         for m in g.members()
     ]
-    assert len(cells) == len(set(cells)) == 3 * (5 * 5 + 2 * 5) * 20 + 3 * 3 * 20 + 20
+    assert len(cells) == len(set(cells)) == 20 * (3 * 7 * 5 + 3 * 3 + 1 + 2 * 4 + 1)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,11 @@ def test_every_control_claim_is_judged_and_no_other(rows):
     own = {claim for claim in registry() if claim.startswith("control.")}
     assert set(ledger.entries) == own
     ledger.save()
+
+
+def test_a_smaller_rate_runs_for_as_long_as_makes_up_for_it():
+    far = {g.lr: g.steps * g.lr for g in controls.groups() if g.study == "long" and g.lr < 0.1}
+    assert far == pytest.approx({0.03: 300, 0.01: 300})
 
 
 def test_a_lost_run_counts_as_the_worst_not_as_nothing(rows):

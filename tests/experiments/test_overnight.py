@@ -57,7 +57,7 @@ def test_the_plan_is_every_cell_once_and_one_seed_before_the_next():
         + 3 * (3 * 3 + 12 + 12 + 6 + 6)
         + 3 * (3 + 2)
     )
-    assert len({(c.kind, c.name) for c in plan}) == len(plan) == 16 + 2 * 13 + images
+    assert len({(c.kind, c.name) for c in plan}) == len(plan) == 19 + 2 * 13 + images
     for kinds in (("fig7", "fig7-exact"), ("fig7-rivals",)):
         seeds = [c.name.split()[-1] for c in plan if c.kind in kinds]
         assert seeds == sorted(seeds)

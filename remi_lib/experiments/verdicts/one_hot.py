@@ -98,10 +98,11 @@ def judge_controls(rows: pd.DataFrame, profile: str) -> Ledger:
     def share_lost(claim: str, **where: object) -> None:
         say(claim, chosen(rows, "diverged_step", **where).notna())
 
-    share_lost("step.nwj-finite", loss="nwj", lr=0.03)
-    nwj, renwj = (chosen(rows, "exact_mi", loss=x, lr=0.03) for x in ("nwj", "renwj"))
-    mine, remine = (chosen(rows, "exact_mi", loss=x, lr=0.01) for x in ("mine", "remine"))
-    say("step.mine-scatter", chosen(rows, "sd", loss="mine", lr=0.01))
+    slow = partial(chosen, rows, study="long")
+    nwj, renwj = (slow("exact_mi", loss=x, lr=0.03) for x in ("nwj", "renwj"))
+    mine, remine = (slow("exact_mi", loss=x, lr=0.01) for x in ("mine", "remine"))
+    share_lost("step.nwj-finite", study="long", loss="nwj", lr=0.03)
+    say("step.mine-scatter", slow("sd", loss="mine", lr=0.01))
     say("step.remine-gain", difference(remine, mine))
     say("step.renwj-gain", difference(renwj, nwj))
     share_lost("clip.nwj-finite", loss="nwj", clipped=True)
