@@ -170,7 +170,8 @@ class EmaMine:
     The reading is DV; of the objective only the gradient has a meaning.  The average (in
     logarithms, one per member) is the only state, so each training needs its own instance.  A
     batch whose second term is not finite leaves the average as it was, so that training goes on
-    where its step is skipped (by a GradScaler).
+    where its step is skipped (by a GradScaler).  No ``state_dict`` has the average: training that
+    is resumed from one starts it anew.
     """
 
     def __init__(self, rate: float = 0.01) -> None:

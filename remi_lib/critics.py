@@ -138,7 +138,16 @@ class StackedConvNet(nn.Module):
             self.register_buffer(f"taps{layer}", _patch_index(side), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (M, B, width) of images (B, C, size, size) shared by all members."""
+        """Features (M, B, width) of images (B, C, size, size) shared by all members.
+
+        Raises ValueError for images of another size.
+        """
+        side = self.sizes[0]
+        needed = (self.weights[0].shape[1] // 9, side, side)
+        if x.shape[1:] != needed:
+            raise ValueError(
+                f"x: needs images (B, {', '.join(map(str, needed))}), got {tuple(x.shape)}"
+            )
         h = x.permute(0, 2, 3, 1).flatten(1, 2).unsqueeze(0)  # (1, B, pixels, C)
         batch = x.shape[0]
         for layer in range(3):

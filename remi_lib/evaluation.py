@@ -107,9 +107,9 @@ def windowed(
 
     Window 1 is macro-averaging, window n micro-averaging.  A last, incomplete window is left out.
     """
-    count = joint.shape[-1] // window
-    if window < 1 or count == 0:
+    if not 1 <= window <= joint.shape[-1]:
         raise ValueError(f"window: {window} does not fit {joint.shape[-1]} batches")
+    count = joint.shape[-1] // window
 
     def cut(x: Tensor) -> Tensor:
         return x[..., : count * window].unflatten(-1, (count, window))
@@ -121,7 +121,10 @@ def class_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     """SLB: fraction of rows whose largest logit is the label's; (..., B, K), (B,) -> (...).
 
     A row with a logit that is not finite counts as wrong.
+
+    Raises ValueError for labels that are not one for each row.
     """
+    _one_for_each("labels", labels, logits)
     right = (logits.argmax(-1) == labels) & logits.isfinite().all(-1)
     return right.double().mean(-1)
 
@@ -133,10 +136,21 @@ def neighbour_accuracy(
 
     The (n, N) product table is taken in blocks of queries.  A query with a non-finite score
     counts as wrong.
+
+    Raises ValueError for labels that are not one for each row.
     """
+    _one_for_each("labels", labels, queries)
+    _one_for_each("bank_labels", bank_labels, bank)
     right = []
     for start in range(0, queries.shape[-2], block):
         t = queries[..., start : start + block, :] @ bank.mT
         guess = bank_labels[t.argmax(-1)]
         right.append((guess == labels[start : start + block]) & t.isfinite().all(-1))
     return torch.cat(right, -1).double().mean(-1)
+
+
+def _one_for_each(name: str, labels: Tensor, rows: Tensor) -> None:
+    if labels.shape != rows.shape[-2:-1]:
+        raise ValueError(
+            f"{name}: shape {tuple(labels.shape)} is not one for each row of {tuple(rows.shape)}"
+        )

@@ -103,6 +103,8 @@ def interval(samples: ArrayLike, estimand: Literal["mean", "median"] | None = No
     Without a name it is the mean if every sample is finite and else the median, for statistics
     that a diverged run makes infinite; the estimate's ``estimand`` says which it became.
     """
+    if estimand not in (None, "mean", "median"):
+        raise ValueError(f"estimand: {estimand!r} is not allowed; 'mean' or 'median'")
     if estimand is None:
         finite = np.isfinite(np.asarray(samples, dtype=float)).all()
         estimand = "mean" if finite else "median"

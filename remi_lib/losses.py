@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Literal, NamedTuple
 
@@ -103,6 +103,7 @@ class Loss:
         target = torch.as_tensor(self.target, dtype=anchor.dtype, device=anchor.device)
         # A weight of 0 must switch off an infinite anchor too: 0 * inf would be NaN.
         squared = torch.where(weight > 0, anchor - target, 0.0).square()
+        spread = torch.as_tensor(spread, dtype=anchor.dtype, device=anchor.device)
         return weight * (squared + torch.where(weight > 0, spread, 0.0))
 
 
@@ -165,9 +166,15 @@ FAMILIES: tuple[str, ...] = tuple(row.name for row in TABLE1)
 LOSSES: tuple[str, ...] = FAMILIES + tuple(row.twin for row in TABLE1 if row.twin)
 
 _RECIPES = {row.name: row for row in TABLE1 + RIVALS + VARIANTS}
+
+
 # Where the authors' code anchors another quantity than the text: Eq. 15 has log E_Q[e^(T-1)],
 # the code log E_Q[e^T], whose zero is not the optimum of NWJ.
-_OFFICIAL_ANCHORS: dict[str, Callable[[Terms], Tensor]] = {"nwj": lambda terms: terms.anchor + 1}
+def _unshifted(terms: Terms) -> Tensor:
+    return terms.anchor + 1
+
+
+_OFFICIAL_ANCHORS: dict[str, Callable[[Terms], Tensor]] = {"nwj": _unshifted}
 # The code's target for the second term of JS in the benchmarks; the text names none.
 _OFFICIAL_TARGETS: dict[str, float] = {"js": 1.0}
 
@@ -184,7 +191,8 @@ def register(
 
     Args:
         name: letters, digits and underscores; not that of another loss.
-        bound: from :class:`~remi_lib.scores.Scores` to :class:`Terms`, each field (...), in nats.
+        bound: a function (no ``functools.partial``, whose arguments a stored result could not tell)
+            from :class:`~remi_lib.scores.Scores` to :class:`Terms`, each field (...), in nats.
         title: the printed name; ``name`` if None.
         clip: both losses clip their scores to [-tau, tau], 10 if not given, as SMILE does.
         needs: of a bound that cannot read every table, what it needs, ":data:`SQUARE`"; callers
@@ -192,12 +200,14 @@ def register(
 
     The loss is known to this process.  Where others have to find it, as the workers of a sweep
     do, put the call into a module and name the loss ``name@module``: whoever meets that name
-    imports the module.  Registering the same function again changes nothing, so a module may be
-    imported twice.
+    imports the module.  The same function may be registered again, as by a module that is
+    imported twice; the last call counts.
 
     Raises:
-        ValueError: a name that is not allowed, or is taken.
+        ValueError: a name that is not allowed, or is taken, or a bound that is no function.
     """
+    if not hasattr(bound, "__qualname__"):
+        raise ValueError(f"bound: {bound!r} is no function; write it as one")
     if not name.isidentifier():
         raise ValueError(f"name: {name!r} is not allowed; letters, digits and underscores only")
     for taken in (name, name.removeprefix("re"), "re" + name):
@@ -235,7 +245,7 @@ def _recipe(family: str) -> Recipe | None:
     if at:
         try:
             import_module(module)
-        except ImportError as error:
+        except (ImportError, ValueError) as error:
             raise ValueError(f"loss: {family!r}: cannot import {module!r} ({error})") from error
     return _RECIPES.get(name)
 
@@ -246,6 +256,8 @@ def split_name(name: str) -> tuple[str, bool]:
     Raises ValueError for a name that is none of :data:`LOSSES` or :data:`RIVALS` and was not
     registered.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"loss: {name!r} is not the name of a loss")
     if _recipe(name):
         return name, False
     family = name.removeprefix("re")
@@ -357,6 +369,7 @@ def make_loss(
     if clip == "product" and family != "smile":
         raise ValueError(f"clip: 'product' is an option of SMILE and ReSMILE, not of {name}")
 
+    within("mi_shift", mi_shift, torch.isfinite, "a finite number")
     if mi_shift != 0.0 and family != "js":
         raise ValueError(f"mi_shift: only JS and ReJS are read by another bound, not {name}")
     bound: BoundFunction = recipe.bound() if isinstance(recipe.bound, type) else recipe.bound
@@ -377,4 +390,4 @@ def _threshold(tau: Number | None) -> Number | None:
 
 @cache
 def _shifted_js(mi_shift: float) -> BoundFunction:
-    return lambda scores: js(scores, mi_shift)
+    return partial(js, mi_shift=mi_shift)

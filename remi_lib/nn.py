@@ -9,14 +9,15 @@ Each makes a score table of what it is given and returns minus the objective of 
 
 In a loop that has such a loss, one line changes::
 
-    criterion = ContrastiveLoss("reinfonce", weight=0.1, temperature=0.1)  # was SupConLoss(0.1)
+    # was SupConLoss(0.1), which weighs every anchor the same
+    criterion = ContrastiveLoss("reinfonce", weight=0.1, temperature=0.1, positives="anchors")
     criterion = TwoViewLoss("reinfonce", weight=0.1, temperature=0.5)  # was NTXentLoss(0.5)
     criterion = PairLoss("reinfonce", weight=0.1)  # was ClipLoss()
 
 Every loss of :mod:`remi_lib.losses` has a place here but those that need a square table or a
-second head (``i_alpha``, ``flo``).  With InfoNCE, or weight 0, the value is the peers' minus
-``last.log_candidates``, the constant that makes a cross-entropy an MI, and the gradient is
-theirs.
+second head (``i_alpha``, ``flo``).  With "infonce", or "reinfonce" at weight 0, and the same
+weighting of positives, the value is the peers' minus ``last.log_candidates``, the constant that
+makes a cross-entropy an MI, and the gradient is theirs.
 
 Embeddings of half precision are scored in float32, under autocast too.  The losses are
 functionals of the whole batch, not means over pairs, so a batch is one number: ``reduction``
@@ -50,7 +51,9 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Last(NamedTuple):
-    """What a module saw at its last call, detached; (...) in nats, but for the temperature.
+    """What a module saw at its last call, detached; in nats, but for the temperature.
+
+    Each (...), or () where it is the same for all.
 
     ``mi`` is the loss's reading of the MI, without the penalty; ``penalty`` is already weighted.
     ``log_candidates`` is the mean over joint pairs of the log of the number of candidates: for
@@ -144,10 +147,10 @@ class ScoreLoss(nn.Module):
             + (", gather_distributed=True" if self.gather_distributed else "")
         )
 
-    def _ready(self, embeddings: Tensor) -> Tensor:
+    def _ready(self, embeddings: Tensor, name: str = "embeddings") -> Tensor:
         """Embeddings (..., B, d) in float32 or wider, normalised, of every process."""
         if embeddings.dim() < 2 or embeddings.shape[-2] == 0:
-            raise ValueError(f"embeddings: need (..., B, d), got shape {tuple(embeddings.shape)}")
+            raise ValueError(f"{name}: need (..., B, d), got shape {tuple(embeddings.shape)}")
         embeddings = scores.wide(embeddings)
         if self.normalize_embeddings:
             embeddings = normalize(embeddings, dim=-1)
@@ -230,7 +233,11 @@ class ContrastiveLoss(ScoreLoss):
         if (ref_emb is None) != (ref_labels is None) and indices_tuple is None:
             raise ValueError("ref_emb, ref_labels: give both or neither")
         anchors = self._ready(embeddings)
-        others = anchors if ref_emb is None else self._ready(ref_emb)
+        others = anchors if ref_emb is None else self._ready(ref_emb, "ref_emb")
+        if others.shape[-1] != anchors.shape[-1]:
+            raise ValueError(
+                f"ref_emb: rows of {others.shape[-1]}, embeddings have {anchors.shape[-1]}"
+            )
         scale = self._scale(anchors)
         t = _inner_products(anchors, others, scale)
         if indices_tuple is not None:
@@ -253,7 +260,7 @@ class ContrastiveLoss(ScoreLoss):
     def _labels(self, labels: Tensor | None, name: str, embeddings: Tensor) -> Tensor:
         if labels is None:
             raise ValueError(f"{name}: needed where no indices_tuple is given")
-        labels = labels.to(embeddings.device)
+        labels = torch.as_tensor(labels, device=embeddings.device)
         if self.gather_distributed:
             labels = gather(labels, -1)
         own = embeddings.shape[:-1]
@@ -280,7 +287,7 @@ class TwoViewLoss(ScoreLoss):
         first, second = self._ready(out0), self._ready(out1)
         _same_shape("out0, out1", first, second)
         scale, n = self._scale(first), first.shape[-2]
-        both = torch.cat([first, second], -2)
+        both = torch.cat(torch.broadcast_tensors(first, second), -2)
         t = _inner_products(both, both, scale)
         others = ~torch.eye(2 * n, dtype=torch.bool, device=t.device)
         partner = torch.arange(2 * n, device=t.device).roll(n)
@@ -326,6 +333,10 @@ class PairLoss(ScoreLoss):
         _same_shape("image, text", first, second, least=2)
         given = self._scale(first) if logit_scale is None else logit_scale
         scale = torch.as_tensor(given, dtype=first.dtype, device=first.device)
+        if scale.shape not in ((), members := first.shape[:-2]):
+            raise ValueError(
+                f"logit_scale: {tuple(scale.shape)} is neither () nor {tuple(members)}"
+            )
         t = _inner_products(first, second, scale)
         own = torch.arange(t.shape[-1], device=t.device)
         return self._evaluate(matched(t, own, both_ways=self.symmetric), scale)

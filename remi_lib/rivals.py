@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from remi_lib.bounds import Terms, js, tuba
+from remi_lib.checks import require_all
 from remi_lib.losses import SQUARE, register
 from remi_lib.scores import NEG_INF, Scores, logsumexp
 
@@ -36,7 +37,10 @@ def _size(scores: Scores) -> int:
     rows, size = scores.values.shape[-2:]
     if rows not in (size, 2 * size) or size < 3:
         shape = tuple(scores.values.shape)
-        raise ValueError(f"rivals: need the B x B table of a batch, B at least 3, got {shape}")
+        raise ValueError(f"scores: need the B x B table of a batch, B at least 3, got {shape}")
+    eye = torch.eye(size, dtype=torch.bool, device=scores.values.device)
+    joint = scores.log_joint[..., :size, :] > NEG_INF
+    require_all(joint == eye, "scores: need the B x B table of a batch, whose diagonal is joint")
     return size
 
 
@@ -87,27 +91,27 @@ def least_kl(shortfall: Tensor, largest: float = 80.0, steps: int = 60) -> Tenso
     return torch.where(shortfall.isnan(), shortfall, found)
 
 
-def infonce_anchor(scores: Scores, prior: float = 1.0) -> Terms:
+def infonce_anchor(scores: Scores) -> Terms:
     """Ryu et al. 2025, InfoNCE with an anchor class: which of K samples is joint, or none.
 
-    With classes 1..K of prior weight 1 and "none" of weight ``prior`` the posterior is
-    e^T_j / (prior + sum e^T) and prior / (prior + sum e^T), so that unlike InfoNCE's the optimal T
-    is log dP/dQ without a free constant.  The objective is the mean log posterior plus log(K + 1)
-    at ``prior`` 1; read as E_P[T].  K = B - 1: a row's joint sample beside all but one of its
+    With classes 1..K and "none" of equal prior weight (the source's prior of 1) the posterior is
+    e^T_j / (1 + sum e^T) and 1 / (1 + sum e^T), so that unlike InfoNCE's the optimal T is log dP/dQ
+    without a free constant.  The objective is the mean log posterior plus log(K + 1); read as
+    E_P[T].  K = B - 1: a row's joint sample beside all but one of its
     product samples, or these B - 1 alone.
     """
     size = _size(scores)
     values = scores.values[..., :size, :]
     joint_cell = torch.eye(size, dtype=torch.bool, device=values.device)
     left_out = joint_cell.roll(1, -1)
-    log_prior = torch.full_like(values[..., 0], math.log(prior))
+    none_at_0 = torch.zeros_like(values[..., 0])
     with_joint = logsumexp(values.masked_fill(left_out, NEG_INF), -1)
     without = logsumexp(values.masked_fill(joint_cell, NEG_INF), -1)
-    hit = values.diagonal(dim1=-2, dim2=-1) - torch.logaddexp(with_joint, log_prior)
-    none = log_prior - torch.logaddexp(without, log_prior)
+    hit = values.diagonal(dim1=-2, dim2=-1) - torch.logaddexp(with_joint, none_at_0)
+    none = -torch.logaddexp(without, none_at_0)
     count = size - 1
-    joint = count / (count + prior) * hit.mean(-1)
-    product = -prior / (count + prior) * none.mean(-1) - math.log(count + prior)
+    joint = count / size * hit.mean(-1)
+    product = -1 / size * none.mean(-1) - math.log(size)
     return Terms(joint, product, product, scores.joint_mean(), joint - product)
 
 

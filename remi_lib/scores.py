@@ -39,8 +39,9 @@ class Scores(NamedTuple):
     """Critic outputs ``values`` (..., R, K) with the log-mass of each cell under P and Q.
 
     ``log_joint`` and ``log_product`` broadcast against ``values`` and hold ``-inf`` where a cell
-    has no mass.  A measure without any mass (a contrastive batch without a positive pair) is
-    legal and visible: its mean is 0 and :meth:`joint_mass` says 0.
+    has no mass.  A joint without any mass (a contrastive batch without a positive pair) is legal
+    and visible: its mean is 0 and :meth:`joint_mass` says 0.  A product without any has the
+    log-mean-exp -inf, and most losses are then not finite.
     """
 
     values: Tensor
@@ -48,7 +49,7 @@ class Scores(NamedTuple):
     log_product: Tensor
 
     def joint_mass(self) -> Tensor:
-        """Total mass of P on the table (...): 1, or 0 where the batch has no joint pair."""
+        """Total mass of P on the table, broadcasts to (...): 1, or 0 without a joint pair."""
         return self.log_joint.exp().sum((-2, -1))
 
     def joint_mean(self) -> Tensor:
@@ -60,7 +61,7 @@ class Scores(NamedTuple):
         return _mean(self.values, self.log_product)
 
     def log_mean_exp(self) -> Tensor:
-        """log E_Q[e^T] (...), finite for every finite T."""
+        """log E_Q[e^T] (...), finite for every finite T that Q sees a cell of."""
         return logsumexp(_weigh(self.values, self.log_product), (-2, -1))
 
     def rows(self) -> Tensor:
@@ -212,12 +213,15 @@ def support_counts(t: Tensor, joint_counts: Tensor, product_counts: Tensor) -> S
 
     ``t`` (..., R, K); the counts (non-negative, integer or real, any positive scale) broadcast
     against it.  Probabilities in place of counts give the exact MI of the critic.
+
+    Raises ValueError for counts of another shape, negative or NaN.
     """
     for name, counts in (("joint_counts", joint_counts), ("product_counts", product_counts)):
         if counts.shape[-2:] != t.shape[-2:]:
             raise ValueError(
                 f"support_counts: {name} has shape {tuple(counts.shape)}, scores {tuple(t.shape)}"
             )
+        require_all(counts >= 0, f"{name}: counts must not be negative or NaN")
     t = wide(t)
     return Scores(t, _normalized(joint_counts.to(t.dtype)), _normalized(product_counts.to(t.dtype)))
 
@@ -380,8 +384,16 @@ def keep(scores: Scores, mask: Tensor) -> Scores:
     For padded candidates.  Both measures are renormalised on what is left.  Pass padded scores
     as they are, not filled with -inf: with a learned temperature -inf / tau has the gradient
     0 * inf = NaN, which no later step can repair.
+
+    Raises ValueError for a mask that is not boolean or does not fit.
     """
-    mask = mask.expand_as(scores.values)
+    try:
+        mask = mask.expand_as(scores.values)
+    except RuntimeError as error:
+        shapes = f"{tuple(mask.shape)}, scores {tuple(scores.values.shape)}"
+        raise ValueError(f"mask: has shape {shapes}") from error
+    if mask.dtype != torch.bool:
+        raise ValueError(f"mask: needs booleans, got {mask.dtype}")
     kept = []
     for log_mass in (scores.log_joint, scores.log_product):
         log_mass = torch.where(mask, log_mass, NEG_INF)

@@ -83,9 +83,11 @@ def estimate_mi(
             scores of its ranks.  "ranks": these alone.  "standard": mean 0 and standard deviation
             1.  "raw": as it is.  MI does not change under an invertible map of x or y, what the
             critics can learn does.
-        categories: numbers of at most so many values are labels; 0: none are.
+        categories: numbers of at most so many values, and of a third as many as samples, are
+            labels; 0: none are.
         groups: (n,) labels of samples that belong together (repeated measurements of one thing):
-            a group is in one fold.  If None, rows that look like copies of each other are.
+            a group is in one fold (critics alone know groups).  If None, rows that look like copies
+            of each other are.
         drop_missing: leave out rows with a missing or infinite value, in place of an error.
         bits: the unit is the bit, log 2 nats.
         base: stack the networks with a critic in closed form, of a normal or a Student t copula

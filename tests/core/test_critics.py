@@ -156,3 +156,9 @@ def test_half_precision_ends_at_the_encoder():
     logits = task.outputs_of(critic, data.train_x[:4], data)
     assert logits.dtype == torch.float32
     assert not logits.equal(logits.bfloat16().float())
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 8, 8), (4, 1, 9, 9), (4, 1, 16, 16), (4, 1, 6, 6)])
+def test_images_of_another_size_are_refused(shape):
+    with pytest.raises(ValueError, match=r"^x: needs images \(B, 1, 8, 8\)"):
+        StackedConvNet([0])(torch.zeros(shape))

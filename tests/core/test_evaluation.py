@@ -101,3 +101,15 @@ def test_all_pairs_without_a_joint_pair_and_in_half_precision():
     ):
         for ours, right in zip(found, batch_statistics(table), strict=True):
             torch.testing.assert_close(ours.float(), right.float())
+
+
+def test_labels_are_one_for_each_row():
+    rows = torch.randn(6, 3)
+    for labels in (torch.zeros(1, dtype=torch.long), torch.zeros(6, 2, dtype=torch.long)):
+        with pytest.raises(ValueError, match=r"^labels: "):
+            class_accuracy(rows, labels)
+    own = torch.zeros(6, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"^bank_labels: "):
+        neighbour_accuracy(rows, own, rows, own[:4])
+    with pytest.raises(ValueError, match=r"^window: 0"):
+        windowed(dv, torch.zeros(6), torch.zeros(6), 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from itertools import product
 
 import numpy as np
@@ -285,3 +286,34 @@ def test_every_family_of_the_paper_has_a_regularised_loss_and_no_rival_has():
     for name in ("renwj", "flo"):
         with pytest.raises(ValueError, match=f"^loss: '{name}' has no regularised loss"):
             regularized(name)
+
+
+def test_a_default_of_float64_widens_no_float32_scores():
+    torch.set_default_dtype(torch.float64)
+    try:
+        table = class_pairs(torch.randn(6, 4, dtype=torch.float32), torch.arange(6) % 4)
+        for name in LOSSES:
+            assert {x.dtype for x in make_loss(name)(table)} == {torch.float32}
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"name": "renwj", "variant": "official"}, {"name": "js", "mi_shift": 1.0}, {"name": "mine"}],
+)
+def test_losses_can_be_pickled(options):
+    loss, table = make_loss(**options), random_table()
+    again = pickle.loads(pickle.dumps(loss))  # our own bytes
+    assert [x.item() for x in again(table)] == [x.item() for x in loss(table)]
+
+
+@pytest.mark.parametrize("name", [None, 0.1, "mine@"])
+def test_what_is_no_name_is_said_to_be_none(name):
+    with pytest.raises(ValueError, match=r"^loss: "):
+        make_loss(name)
+
+
+def test_the_reading_of_js_is_shifted_by_a_number():
+    with pytest.raises(ValueError, match=r"^mi_shift: "):
+        make_loss("js", mi_shift=math.nan)

@@ -324,3 +324,22 @@ def test_a_batch_without_any_pair_says_and_moves_nothing(loss):
 def test_a_loss_that_needs_a_table_of_its_own_is_refused(module, loss):
     with pytest.raises(ValueError, match=f"loss: '{loss}' needs a"):
         module(loss)
+
+
+def test_what_does_not_fit_is_named():
+    x = leaf(6, 3)
+    labels = [0, 0, 1, 1, 2, 2]  # a list will do
+    loss = ContrastiveLoss()
+    assert loss(x, labels) == loss(x, torch.tensor(labels))
+    with pytest.raises(ValueError, match=r"^ref_emb: rows of 4, embeddings have 3"):
+        loss(x, labels, ref_emb=leaf(6, 4), ref_labels=labels)
+    with pytest.raises(ValueError, match=r"^ref_emb: need"):
+        loss(x, labels, ref_emb=leaf(0, 3), ref_labels=[])
+    with pytest.raises(ValueError, match=r"^logit_scale: "):
+        PairLoss()(x, x, logit_scale=torch.ones(6))
+
+
+def test_one_view_of_all_members_pairs_with_views_of_each():
+    x, views = leaf(4, 3), leaf(2, 4, 3, seed=1)
+    each = torch.stack([TwoViewLoss()(view, x) for view in views])
+    torch.testing.assert_close(TwoViewLoss(reduction="none")(views, x), each)

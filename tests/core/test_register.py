@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import sys
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from remi_lib import class_pairs, losses, make_loss
+from remi_lib.bounds import js
 from remi_lib.estimate import estimate_mi
 from remi_lib.experiments import benchmark, image_results, sweep
 from remi_lib.experiments.rules import RULES
@@ -193,3 +195,8 @@ def test_a_claim_of_ones_own_is_in_the_ledger_and_on_the_scoreboard(tmp_path):
     assert not collect("cpu")["id"].isin(["own.halfway", "fig1.renamed"]).any()
     assert isinstance(found, pd.DataFrame)
     assert "own" not in found
+
+
+def test_a_bound_is_a_function():
+    with pytest.raises(ValueError, match=r"^bound: "):
+        register("half_dv", partial(js, mi_shift=1.0))

@@ -8,7 +8,7 @@ import torch
 
 from remi_lib import rivals
 from remi_lib.losses import make_loss, split_name
-from remi_lib.scores import off_diagonal, support_counts
+from remi_lib.scores import class_pairs, off_diagonal, same_label_pairs, support_counts
 
 
 def finite_law(seed=0, size=5):
@@ -140,5 +140,16 @@ def test_a_second_head_below_the_table_changes_nothing(name):
 
 
 def test_a_table_of_no_batch_is_refused():
-    with pytest.raises(ValueError, match="rivals: need the B x B table"):
+    with pytest.raises(ValueError, match="scores: need the B x B table"):
         rivals.kl_dime(support_counts(torch.zeros(2, 5), torch.ones(2, 5), torch.ones(2, 5)))
+
+
+@pytest.mark.parametrize("name", ["kl_dime", "hd_dime", "infonce_anchor"])
+def test_a_table_whose_diagonal_is_not_joint_is_refused(name):
+    labels = torch.tensor([0, 0, 1, 1, 2])
+    for table in (
+        same_label_pairs(torch.randn(5, 3), labels),
+        class_pairs(torch.randn(5, 5), labels),
+    ):
+        with pytest.raises(ValueError, match="whose diagonal is joint"):
+            make_loss(f"{name}@remi_lib.rivals")(table)

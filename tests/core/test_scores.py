@@ -223,3 +223,15 @@ def test_masks_that_do_not_fit_are_refused():
 def test_a_plain_table_has_no_second_head():
     with pytest.raises(ValueError, match="split_head: no second head"):
         s.split_head(s.off_diagonal(torch.randn(6, 6)))
+
+
+def test_counts_are_not_negative_and_masks_are_booleans():
+    t, counts = torch.zeros(2, 2), torch.ones(2, 2)
+    for bad in (torch.tensor([[1.0, math.nan], [1, 1]]), -counts):
+        with pytest.raises(ValueError, match=r"^joint_counts: "):
+            s.support_counts(t, bad, counts)
+        with pytest.raises(ValueError, match=r"^product_counts: "):
+            s.support_counts(t, counts, bad)
+    for mask in (counts, torch.ones(3, 2, dtype=torch.bool)):
+        with pytest.raises(ValueError, match=r"^mask: "):
+            s.keep(s.all_pairs(t), mask)

@@ -19,6 +19,7 @@ from remi_lib.estimate.folds import split
 from remi_lib.estimate.independence import joined_p, permutation_p
 from remi_lib.estimate.inputs import frame_of
 from remi_lib.estimate.neighbours import class_and_number, numeric_pair
+from remi_lib.estimate.options import Options, undisturbed
 from remi_lib.estimate.reading import _caps_of, _level, _mixed
 from remi_lib.estimate.tables import (
     category_pair,
@@ -363,3 +364,102 @@ def test_columns_are_described_by_their_values():
     assert age.integer
     assert not age.discrete
     assert sex.values == 2
+
+
+@pytest.fixture(scope="module")
+def turning():
+    """y turns often with the first column of x; the other says nothing."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (800, 2))
+    return x, np.sin(14 * x[:, 0]) + 0.1 * rng.normal(size=800)
+
+
+def test_followed_neighbours_have_the_interval_of_neighbours(turning):
+    """That of the two columns alone, whose local contributions are the same."""
+    x, y = turning
+    followed = estimate_mi(x, y, steps=10, folds=2, label=None)
+    assert "followed" in " ".join(followed.warnings)
+    alone = estimate_mi(x[:, 0], y, label=None)
+    assert followed.interval == pytest.approx(alone.interval, abs=0.02)  # but for how ties break
+    assert followed.value == pytest.approx(alone.value, abs=0.02)
+
+
+@pytest.mark.parametrize("method", ["neighbours", "table"])
+def test_rows_that_belong_together_are_no_pairs_of_neighbours(method):
+    x = np.arange(100) % 2 > 0
+    with pytest.raises(ValueError, match=f"groups: method='{method}' takes none"):
+        estimate_mi(x, x, method=method, groups=np.arange(100) // 5, label=None)
+
+
+def test_copies_count_once_wherever_columns_meet_columns():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=1000)
+    both = np.stack([x, x + rng.normal(size=1000)], 1)[rng.integers(0, 1000, 1000)]
+    once = estimate_mi(both[:, 0], both[:, 1], label=None)
+    assert once.settings["samples"] == len(np.unique(both[:, 0]))
+    assert mi_scores(both[:, :1], both[:, 1])[0] == float(once)
+    assert mi_matrix(both, label=None).iloc[0, 1] == float(once)
+    with pytest.raises(ValueError, match="x: has 40 different rows; needs at least 50"):
+        estimate_mi(np.tile(x[:40], 3), np.tile(x[40:80], 3), label=None)
+
+
+def test_an_error_of_z_is_said_of_z():
+    x, bad = np.arange(100.0), np.arange(100.0)
+    bad[3] = np.nan
+    for z, match in (
+        (bad, "z: 1 values are NaN or infinite, the first in row 3"),
+        (x[1:], "z: has 99 samples, x has 100"),
+        ([f"v{v}" for v in x], "z: its column is discrete and has 100 values"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            conditional_mi(x, x, z)
+    with pytest.raises(TypeError, match="drop_missing: conditional_mi takes no such argument"):
+        conditional_mi(x, x, bad, drop_missing=True)
+
+
+def test_a_conditional_result_says_what_it_is():
+    labels = np.arange(400) % 2
+    found = conditional_mi(labels, labels, np.arange(400) // 200, label=None)
+    assert str(found).startswith("I(X; Y | Z) = ")
+    assert "at least" not in str(found)
+    assert "not tested" in str(found)
+
+
+@pytest.mark.parametrize(("shift", "kind"), [(2**62, np.int64), (-(2**62), np.int64),
+                                             (2**63, np.uint64)])  # fmt: skip
+def test_large_integers_do_not_collapse(shift, kind):
+    small = np.random.default_rng(0).integers(0, 10_000, 300)
+    large = np.array([int(v) + shift for v in small], dtype=kind)
+    ours, wanted = (columns_of("x", frame_of("x", v))[0] for v in (large, small))
+    assert ours.numbers is not None
+    assert wanted.numbers is not None
+    np.testing.assert_array_equal(ours.numbers, wanted.numbers - wanted.numbers.min())
+
+
+def test_groups_are_checked():
+    x = pd.DataFrame({"a": np.arange(100.0)})
+    for groups, match in (
+        ([None] * 100, "groups: 100 values are missing"),
+        (pd.Series(range(100), index=range(1, 101)), "groups: its index differs"),
+        (np.arange(99), r"groups: has shape \(99,\); must be \(100,\)"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            estimate_mi(x, x["a"], groups=groups, label=None)
+
+
+def test_the_callers_defaults_do_not_reach_training():
+    with torch.device("meta"), undisturbed(torch.device("cpu")):
+        assert torch.zeros(1).device.type == "cpu"
+    torch.set_default_dtype(torch.float64)
+    try:
+        with undisturbed(torch.device("cpu")):
+            assert torch.zeros(1).dtype is torch.float32
+        assert torch.zeros(1).dtype is torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_arguments_of_the_critics_are_single_numbers():
+    assert Options(lr=np.float32(1e-3)).lr == pytest.approx(1e-3)
+    with pytest.raises(ValueError, match=r"weight: .* must be a number"):
+        Options(weight=torch.tensor([0.1, 0.2]))  # type: ignore[arg-type]
