@@ -23,6 +23,7 @@ def terms_and_outputs(
         above, below = axes[column], axes[2 + column]
         run = terms[terms["name"] == name]
         lines(above, run, labels, title=name, ylim=(-45, 45), xlim=(0, steps), ylabel="nats")
+        above.lines[0].set_zorder(3)  # the calmest curve, which the others would hide
         reference(above, truth, "true MI")
         looked = probes[probes["name"] == name]
         span(below, looked, "on", "C0", "on the support of $P$")

@@ -345,7 +345,7 @@ def ablation_grid(profile: str, name: str) -> pd.DataFrame:
 
 
 def stop_figure(table: pd.DataFrame, entropies: Mapping[str, float]) -> Figure:
-    """Published MI (diamonds) beside the optimum of each loss (ticks), a panel per data set."""
+    """Published MI (diamonds, with its ±) beside each loss's optimum, a panel per data set."""
     figure, axes = panels(len(entropies), height=2.4, sharey=True)
     for ax, (name, truth) in zip(axes, entropies.items(), strict=True):
         block = table[table["dataset"] == name].reset_index(drop=True)
@@ -355,6 +355,8 @@ def stop_figure(table: pd.DataFrame, entropies: Mapping[str, float]) -> Figure:
             block["predicted"], block.index, marker="|", s=140, color="black", label="optimum"
         )
         hues = [colour(loss) for loss in block["loss"]]
+        around = [_paper("clb", str(name), loss, "mi_ci") for loss in block["loss"]]
+        ax.errorbar(block["paper"], block.index, xerr=around, ls="none", ecolor="0.4", zorder=1)
         ax.scatter(block["paper"], block.index, marker="D", s=30, color=hues, label="published")
         reference_x(ax, truth, "H(Y)")
         ax.set(xlabel="MI (nats)", title=DATASETS[name], ylim=(len(block) - 0.5, -0.5))

@@ -107,15 +107,18 @@ def differences(table: pd.DataFrame, quantity: str) -> dict[str, pd.Series]:
 def staircase(
     terms: pd.DataFrame, truth: pd.Series, caps: Mapping[str, pd.Series], log_batch: float
 ) -> Figure:
-    """Fig 7: a panel per family; raw faint, moving average bold, true MI in black, caps dotted."""
+    """Fig 7: a panel per family; raw faint, moving average bold, true MI in black, caps dotted.
+
+    The original is dashed and above: where both agree, both are seen.
+    """
     families = [family for family in FAMILIES if family in set(terms["loss"])]
     figure, axes = panels(len(families), columns=3, height=2.2, sharex=True, sharey=True)
     top = truth.max()
     for ax, family in zip(axes, families, strict=True):
-        for loss, hue in ((family, "0.45"), ("re" + family, colour(family))):
+        for loss, hue, ls in (("re" + family, colour(family), "-"), (family, "0.25", "--")):
             run = terms[terms["loss"] == loss]
             ax.plot(run["step"], run["mi"], color=hue, lw=0.4, alpha=0.3)
-            ax.plot(run["step"], run["ema"], color=hue, lw=1.5, label=title(loss))
+            ax.plot(run["step"], run["ema"], color=hue, ls=ls, lw=1.5, label=title(loss), zorder=3)
         ax.step(truth.index, truth, color="black", lw=1, label="true MI")
         if family == "infonce":
             reference(ax, log_batch, "log K")

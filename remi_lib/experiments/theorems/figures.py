@@ -110,6 +110,9 @@ def averaging(terms: pd.DataFrame, readings: pd.DataFrame) -> Figure:
     return figure
 
 
+LOWEST = 1.5  # nats, from where on trained critics are drawn
+
+
 def batch_size_limit(errors: pd.DataFrame, trained: pd.DataFrame, truth: float) -> Figure:
     """What pooling sidesteps: the error of a perfect critic (left); and not: trained critics."""
     figure, (left, right) = panels(2, height=2.7)
@@ -122,10 +125,15 @@ def batch_size_limit(errors: pd.DataFrame, trained: pd.DataFrame, truth: float) 
     for loss, part in trained.groupby("loss"):
         style = "-" if loss == "mine" else "--"
         hue, name = colour(str(loss)), title(str(loss))
-        band(right, part, "exact_mi", hue, name, style, x="batch", marker="o")
+        middle = part.groupby("batch")["exact_mi"].transform("median")
+        band(right, part[middle > LOWEST], "exact_mi", hue, name, style, x="batch", marker="o")
+        for batch, mi in middle[middle <= LOWEST].groupby(part["batch"]).first().items():
+            where: dict[str, Any] = {"xy": (batch, LOWEST), "xytext": (0, 20), "color": hue}
+            where |= {"textcoords": "offset points", "arrowprops": {"arrowstyle": "->"}}
+            right.annotate(f"{name}: {mi:.0f}", **where)
     reference(right, truth, "true MI")
     right.set(xscale="log", xlabel="batch size in training", ylabel="exact MI (nats)")
-    right.set(ylim=(1.5, 3), title="trained critics")
+    right.set(ylim=(LOWEST, 3), title="trained critics")
     _named_ticks(right, trained["batch"].unique())
     right.legend(loc="lower right")
     return figure
