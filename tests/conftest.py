@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from itertools import product
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -35,3 +37,19 @@ def no_figure_stays_open():
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+def refuses(*cases):
+    """A test that each call raises a ValueError with its message."""
+
+    @pytest.mark.parametrize(("call", "message"), cases)
+    def test(call, message):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+    return test
+
+
+def crossed(**levels) -> pd.DataFrame:
+    """A row for every combination of the levels, the last column fastest."""
+    return pd.DataFrame(product(*levels.values()), columns=list(levels))

@@ -13,11 +13,12 @@ from datetime import date
 
 import numpy as np
 import torch
+from torch.utils.benchmark import Timer
 
 from remi_lib import LOSSES
 from remi_lib.devices import resolve_device
+from remi_lib.experiments.gpu_check import measure
 from remi_lib.experiments.gpu_hours import staircase_flop
-from remi_lib.experiments.image_rates import Noise, our_loop, plain_loop
 from remi_lib.tasks import ImageTask, Member, OneHotTask, StaircaseTask, Task, grid
 from remi_lib.training import train
 from tools.bench_modules import module_bench
@@ -47,34 +48,6 @@ def compare(
     return batched
 
 
-def peak_flops(device: torch.device, n: int = 1024, repeats: int = 20) -> float:
-    """Floating-point operations per second of a square float32 matrix product, measured."""
-    a = torch.randn(n, n, device=device)
-    for timed in (False, True):
-        started = time.perf_counter()
-        for _ in range(repeats):
-            a @ a
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        if timed:
-            return repeats * 2 * n**3 / (time.perf_counter() - started)
-    raise AssertionError
-
-
-def image_loops(device: torch.device) -> None:
-    """The image loop beside the plain one, per batch size."""
-    gpu = device.type == "cuda"
-    size, images = (224, 900) if gpu else (64, 80)
-    for batch in (10, 100) if gpu else (10,):
-        steps = images // batch
-        ours = our_loop(Noise(size=size, precision="tf32"), batch, steps, device)
-        plain = plain_loop(size, batch, steps, device)
-        print(
-            f"ResNet-18 at {size}, batch {batch:3d}: {ours:7.1f} images/s, plain loop "
-            f"{plain:7.1f}, ratio {ours / plain:4.1f}"
-        )
-
-
 def main() -> None:
     torch.set_num_threads(1)
     device = resolve_device("auto")
@@ -88,7 +61,9 @@ def main() -> None:
     gaussian = grid(loss=LOSSES, seed=range(2), batch=32, weight=1.0)
     options = {"lr": 2e-3, "optimizer": "adam", "probe_every": 80}
     rate = compare("Gaussian 20-D, 12 losses x 2", stairs, gaussian, stairs.steps, 12, **options)
-    floor, peak = staircase_flop(20, 64, 32), peak_flops(device)
+    square = torch.randn(1024, 1024, device=device)
+    peak = 2 * 1024**3 / Timer("a @ a", globals={"a": square}).timeit(20).mean
+    floor = staircase_flop(20, 64, 32)
     print(
         f"{'':28s} floor {floor / 1e6:.0f} MFLOP a member-step, "
         f"{rate * floor / peak:.0%} of this machine's {peak / 1e9:.0f} GFLOP/s"
@@ -98,7 +73,10 @@ def main() -> None:
         task = ImageTask(benchmark=benchmark)
         options = {"lr": 1e-3, "optimizer": "adam"}
         compare(f"digits {benchmark}, 12 losses", task, images, 143, 12, **options)
-    image_loops(device)
+    gpu = device.type == "cuda"
+    size, count = (224, 900) if gpu else (64, 80)
+    for batch in (10, 100) if gpu else (10,):
+        print(measure(size, batch, "tf32", device, count))
     module_bench(device)
 
 

@@ -15,6 +15,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -92,18 +93,14 @@ def finish(
     process is at is left to it.
     """
     for cell in cells:
-        held = FileLock(cell.record.with_suffix(".lock"))
         cell.record.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with held.acquire(timeout=0):
-                state = state_of(cell, committed, running=False)
-                if state == "missing" or (again and state == "done by other code"):
-                    say(f"{cell.kind} {cell.name}: {left(cells, committed)}")
-                    started = time.time()
-                    cell.compute()
-                    write_json(provenance(cell, time.time() - started), cell.record)
-        except Timeout:
-            continue
+        with suppress(Timeout), FileLock(cell.record.with_suffix(".lock"), timeout=0):
+            state = state_of(cell, committed, running=False)
+            if state == "missing" or (again and state == "done by other code"):
+                say(f"{cell.kind} {cell.name}: {left(cells, committed)}")
+                started = time.time()
+                cell.compute()
+                write_json(provenance(cell, time.time() - started), cell.record)
 
 
 def provenance(cell: Cell, seconds: float | None = None) -> Record:
@@ -125,18 +122,13 @@ def provenance(cell: Cell, seconds: float | None = None) -> Record:
 
 def commit() -> str:
     """The checkout's commit, "-dirty" if a tracked file differs from it; "unknown" without git."""
-    git = ["git", "-C", str(project_root())]
-    try:
-        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], **_QUIET)
-        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], **_QUIET)
-    except OSError:
-        return "unknown"
-    if head.returncode:
-        return "unknown"
-    return head.stdout.strip() + ("-dirty" if dirty.stdout.strip() else "")
-
-
-_QUIET: dict[str, Any] = {"capture_output": True, "text": True, "check": False}
+    git = ["git", "-C", str(project_root()), "describe", "--always", "--dirty"]
+    options = ["--abbrev=12", "--exclude=*"]
+    with suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.check_output(
+            [*git, *options], text=True, stderr=subprocess.DEVNULL
+        ).strip()
+    return "unknown"
 
 
 def record_of(cell: Cell) -> Record:

@@ -15,17 +15,9 @@ import pandas as pd
 from jinja2 import Environment
 
 from remi_lib.paths import figures_dir
-from remi_lib.replication.claims import (
-    EVIDENCE,
-    KINDS,
-    NOT_RUN,
-    SETTINGS,
-    collect,
-    measured,
-    statistic,
-    worded,
-)
+from remi_lib.replication.claims import EVIDENCE, collect, measured, statistic, worded
 from remi_lib.replication.messages import Status, decide, messages, table, terms
+from remi_lib.replication.registry import KINDS, NOT_RUN, SETTINGS
 from remi_lib.replication.scoreboard import (
     GREY,
     HEADINGS,

@@ -153,11 +153,10 @@ def messages() -> tuple[Message, ...]:
     rows = yaml.safe_load(
         (files("remi_lib") / "data" / "messages.yaml").read_text(encoding="utf-8")
     )
-    found = []
-    for row in rows:
-        limits = tuple(Limit(**limit) for limit in row.pop("limits", ()))
-        found.append(Message(**row, limits=limits))
-    return tuple(found)
+    return tuple(
+        Message(**row | {"limits": tuple(Limit(**one) for one in row.get("limits", ()))})
+        for row in rows
+    )
 
 
 def in_setting(message: Message, ledger: pd.DataFrame, setting: str) -> Finding:
@@ -281,16 +280,9 @@ def table(ledger: pd.DataFrame, rows: Sequence[Message] | None = None) -> pd.Dat
     found = []
     for message in rows if rows is not None else messages():
         setting, finding = decide(message, ledger)
-        row = {
-            "id": message.id,
-            "name": message.name,
-            "message": message.message,
-            "quote": message.quote,
-            "source": message.source,
-            "status": str(finding.status),
-            "condition": finding.condition,
-            "decided by": setting or "",
-        }
+        row = {key: getattr(message, key) for key in ("id", "name", "message", "quote", "source")}
+        row |= {"status": str(finding.status), "condition": finding.condition}
+        row |= {"decided by": setting or ""}
         found.append(row | {name: evidence(message, ledger, name) for name in SETTINGS})
     return pd.DataFrame(found)
 

@@ -7,7 +7,7 @@ of their own, code folds away.  The same notebooks always give the same bytes.
 from __future__ import annotations
 
 import ast
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -93,15 +93,13 @@ def _tags(cell: Mapping[str, Any]) -> list[str]:
 
 def _values(cell: Mapping[str, Any]) -> dict[str, str]:
     """What a cell of literals assigns, by name, in Python's own spelling."""
-    assigned = (
-        node for node in ast.parse(_text(cell["source"])).body if isinstance(node, ast.Assign)
-    )
+    assigned = (node for node in ast.parse(cell["source"]).body if isinstance(node, ast.Assign))
     return {ast.unparse(node.targets[0]): ast.unparse(node.value) for node in assigned}
 
 
 def page(path: Path) -> Page:
     """Render one executed notebook; ValueError for a cell that failed or did not run."""
-    notebook = nbformat.from_dict(read_json(path))
+    notebook = nbformat.v4.reads(path.read_text(encoding="utf-8"))
     renderer = Renderer()
     try:
         notebook.cells = [_checked(cell) for cell in cells_that_ran(notebook)]
@@ -115,8 +113,7 @@ def page(path: Path) -> Page:
 
 
 def _checked(cell: Any) -> nbformat.NotebookNode:
-    """A cell whose text is one string and which ran; of one tagged ``clock`` no outputs."""
-    cell.source = _text(cell.source)
+    """A cell that ran; of one tagged ``clock`` no outputs."""
     if cell.cell_type != "code" or not cell.source.strip():
         return cell
     if cell.execution_count is None:
@@ -127,15 +124,7 @@ def _checked(cell: Any) -> nbformat.NotebookNode:
         if output.output_type == "error":
             raise ValueError(f"a cell failed: {output.ename}: {output.evalue}")
         output.setdefault("metadata", nbformat.NotebookNode())
-        for name, text in output.get("data", {}).items():
-            output.data[name] = _text(text)
-        if "text" in output:
-            output.text = _text(output.text)
     return cell
-
-
-def _text(lines: str | Sequence[str]) -> str:
-    return lines if isinstance(lines, str) else "".join(lines)
 
 
 def _exporter(renderer: Renderer) -> TemplateExporter:
@@ -206,38 +195,21 @@ def _short_title(of: Page) -> str:
 
 def verdict_counts(entries: Sequence[Mapping[str, Any]]) -> str:
     """ "9 hold, 2 do not hold; on a stand-in: 1 not resolved", as HTML; the paper's in colour."""
+    groups: dict[str, Counter[str]] = defaultdict(Counter)
+    for entry in entries:
+        stand_in = "on a stand-in:" if entry["setting"] == "stand-in" else "claims:"
+        groups["about this library:" if entry["kind"] == "own" else stand_in][entry["verdict"]] += 1
+    looks = {HOLDS: "good", CONFIRMED: "good", FAILS: "bad"}
     told = []
-    for where, looks, own in _groups(entries):
-        kinds = Counter(Verdict(entry["verdict"]) for entry in own)
-        words = [
-            f'<span class="{looks.get(verdict, "")}">{_counted(kinds[verdict], verdict)}</span>'
-            for verdict in Verdict
-            if verdict in kinds
-        ]
-        told.append(f"<b>{where}</b> {', '.join(words)}")
+    for where in ("claims:", "on a stand-in:", "about this library:"):
+        words = []
+        for verdict in (v for v in Verdict if (count := groups[where][v])):
+            several = {HOLDS: "hold", FAILS: "do not hold"} if count > 1 else {}
+            look = looks.get(verdict, "") if where == "claims:" else ""
+            words.append(f'<span class="{look}">{count} {several.get(verdict, verdict)}</span>')
+        if words:
+            told.append(f"<b>{where}</b> {', '.join(words)}")
     return "<br>".join(told)
-
-
-def _counted(count: int, verdict: Verdict) -> str:
-    """ "2 hold", "1 does not hold", "3 no power"."""
-    several = {HOLDS: "hold", FAILS: "do not hold"} if count > 1 else {}
-    return f"{count} {several.get(verdict, verdict)}"
-
-
-LOOKS = {HOLDS: "good", CONFIRMED: "good", FAILS: "bad"}
-
-
-def _groups(entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, dict, list]]:
-    """Claims about the paper, on a stand-in, and the library's own: name, classes, claims."""
-    about = [entry for entry in entries if entry["kind"] != "own"]
-    standing_in = [entry for entry in about if entry["setting"] == "stand-in"]
-    for name, looks, own in (
-        ("claims:", LOOKS, [entry for entry in about if entry not in standing_in]),
-        ("on a stand-in:", {}, standing_in),
-        ("about this library:", {}, [entry for entry in entries if entry["kind"] == "own"]),
-    ):
-        if own:
-            yield name, looks, own
 
 
 def _card(of: Page, claims: Path) -> dict[str, Any]:

@@ -11,7 +11,9 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from remi_lib.paths import figures_dir, project_root
-from remi_lib.replication.claims import (
+from remi_lib.replication.claims import measured, statistic, verdict_line, worded
+from remi_lib.replication.messages import Status, table, terms
+from remi_lib.replication.registry import (
     CONFIRMED,
     FAILS,
     HOLDS,
@@ -21,12 +23,7 @@ from remi_lib.replication.claims import (
     OPEN,
     SETTINGS,
     Verdict,
-    measured,
-    statistic,
-    verdict_line,
-    worded,
 )
-from remi_lib.replication.messages import Status, table, terms
 from remi_lib.replication.store import atomic
 
 GREY = "#767676"

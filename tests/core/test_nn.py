@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy, normalize
 from remi_lib import LOSSES, make_loss
 from remi_lib.nn import ContrastiveLoss, PairLoss, TwoViewLoss
 from remi_lib.scores import all_pairs, keep, off_diagonal
+from tests.conftest import refuses
 
 TAU = 0.2
 
@@ -271,35 +272,29 @@ def test_it_says_what_it_is():
     assert "(learned)" in repr(PairLoss(learn_temperature=True))
 
 
-@pytest.mark.parametrize(
-    ("call", "begins"),
-    [
-        (lambda: ContrastiveLoss("flo"), "loss: "),
-        (lambda: TwoViewLoss(temperature=0.0), "temperature: "),
-        (lambda: PairLoss(reduction="batchmean"), "reduction: "),
-        (lambda: ContrastiveLoss("infonce", weight=0.1), "weight: "),
-        (lambda: ContrastiveLoss(positives="some"), "positives: "),
-        (lambda: ContrastiveLoss()(torch.randn(4)), "embeddings: "),
-        (lambda: ContrastiveLoss()(torch.randn(4, 2)), "labels: "),
-        (lambda: ContrastiveLoss()(torch.randn(4, 2), torch.zeros(3)), "labels: "),
-        # One-hot labels of as many classes as rows would be read as four members.
-        (lambda: ContrastiveLoss()(torch.randn(4, 2), torch.eye(4)), r"labels: .*argmax\(-1\)"),
-        (lambda: ContrastiveLoss()(torch.randn(4, 2), torch.rand(4, 3)), r"labels: .*argmax\(-1\)"),
-        (lambda: ContrastiveLoss()(torch.randn(3, 4, 2), torch.eye(4)), "labels: "),
-        (lambda: ContrastiveLoss()(torch.randn(4, 2), torch.full((4,), math.nan)), "labels: .*NaN"),
-        (lambda: ContrastiveLoss()(torch.randn(0, 2), torch.zeros(0)), "embeddings: "),
-        (lambda: PairLoss()(torch.randn(1, 2), torch.randn(1, 2)), "image, text: "),
-        (
-            lambda: ContrastiveLoss()(torch.randn(4, 2), torch.zeros(4), ref_emb=torch.ones(3, 2)),
-            "ref_emb, ref_labels: ",
-        ),
-        (lambda: PairLoss()(torch.randn(4, 2), torch.randn(3, 2)), "image, text: "),
-        (lambda: TwoViewLoss()(torch.randn(4, 2), torch.randn(3, 2)), "out0, out1: "),
-    ],
+test_errors_begin_with_what_is_at_fault = refuses(
+    (lambda: ContrastiveLoss("flo"), "^loss: "),
+    (lambda: TwoViewLoss(temperature=0.0), "^temperature: "),
+    (lambda: PairLoss(reduction="batchmean"), "^reduction: "),
+    (lambda: ContrastiveLoss("infonce", weight=0.1), "^weight: "),
+    (lambda: ContrastiveLoss(positives="some"), "^positives: "),
+    (lambda: ContrastiveLoss()(torch.randn(4)), "^embeddings: "),
+    (lambda: ContrastiveLoss()(torch.randn(4, 2)), "^labels: "),
+    (lambda: ContrastiveLoss()(torch.randn(4, 2), torch.zeros(3)), "^labels: "),
+    # One-hot labels of as many classes as rows would be read as four members.
+    (lambda: ContrastiveLoss()(torch.randn(4, 2), torch.eye(4)), r"^labels: .*argmax\(-1\)"),
+    (lambda: ContrastiveLoss()(torch.randn(4, 2), torch.rand(4, 3)), r"^labels: .*argmax\(-1\)"),
+    (lambda: ContrastiveLoss()(torch.randn(3, 4, 2), torch.eye(4)), "^labels: "),
+    (lambda: ContrastiveLoss()(torch.randn(4, 2), torch.full((4,), math.nan)), "^labels: .*NaN"),
+    (lambda: ContrastiveLoss()(torch.randn(0, 2), torch.zeros(0)), "^embeddings: "),
+    (lambda: PairLoss()(torch.randn(1, 2), torch.randn(1, 2)), "^image, text: "),
+    (
+        lambda: ContrastiveLoss()(torch.randn(4, 2), torch.zeros(4), ref_emb=torch.ones(3, 2)),
+        "^ref_emb, ref_labels: ",
+    ),
+    (lambda: PairLoss()(torch.randn(4, 2), torch.randn(3, 2)), "^image, text: "),
+    (lambda: TwoViewLoss()(torch.randn(4, 2), torch.randn(3, 2)), "^out0, out1: "),
 )
-def test_errors_begin_with_what_is_at_fault(call, begins):
-    with pytest.raises(ValueError, match=f"^{begins}"):
-        call()
 
 
 @pytest.mark.parametrize("loss", LOSSES)

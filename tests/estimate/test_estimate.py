@@ -226,12 +226,6 @@ GOOD = gap(0, 0.0)
         (gap(7, np.nan), GOOD, {}, "x: 1 values are NaN or infinite, the first in row 7"),
         (GOOD, gap(8, -np.inf), {}, "y: 1 values are NaN or infinite, the first in row 8"),
         (["a", None] * 50, GOOD, {}, "x: 50 values are missing, the first in row 1"),
-        (
-            [f"name {i}" for i in range(100)],
-            GOOD,
-            {},
-            "x: its column is discrete and has 100 values in 100",
-        ),
         (GOOD, GOOD * 1j, {}, "y: complex128 is neither real nor discrete"),
         (GOOD[:20], GOOD[:20], {}, "x: has 20 samples; needs at least 50"),
         (np.zeros((100, 0)), GOOD, {}, "x: has no column"),
@@ -477,8 +471,9 @@ def test_bits():
 
 def test_it_is_imported_only_when_asked_for():
     code = (
-        "import sys, remi_lib; print('pandas' in sys.modules, 'scipy' in sys.modules); "
-        "remi_lib.estimate_mi; print('sklearn' in sys.modules, 'torchvision' in sys.modules)"
+        "import sys, remi_lib; late = {'sklearn', 'torchvision', 'matplotlib', 'papermill'}; "
+        "print(sys.modules.keys() & {'pandas', 'scipy', 'joblib', *late}); "
+        "remi_lib.estimate_mi; print(sys.modules.keys() & late)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False"] * 4
+    assert done.stdout.split() == ["set()"] * 2

@@ -92,7 +92,6 @@ def test_integers_of_any_byte_order(kind):
         (X.astype(str), "numbers written as text, convert them with astype"),
         (np.array([[v, "a"] for v in X]), "numbers written as text"),
         (sp.csr_matrix((N, 10**7)), "is too large to be made dense"),
-        (np.arange(10), "x: has 10 samples; needs at least 50"),
         (np.ma.masked_array(X, mask=MASK), "x: 30 values are NaN or infinite, the first in row 0"),
         (np.ma.masked_array(np.arange(N), mask=MASK), "x: 30 values are NaN or infinite"),
         (pd.Series(np.where(MASK, None, "a")), "x: 30 values are missing, the first in row 0"),
@@ -100,7 +99,7 @@ def test_integers_of_any_byte_order(kind):
 )
 def test_what_is_no_sample_is_named(x, message):
     with pytest.raises(ValueError, match=message) as error:
-        estimate_mi(x, Y[:10] if isinstance(x, np.ndarray) and len(x) == 10 else Y)
+        estimate_mi(x, Y)
     assert str(error.value).startswith("x:")
 
 

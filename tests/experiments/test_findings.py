@@ -12,13 +12,12 @@ import pytest
 from remi_lib.experiments import findings, published
 from remi_lib.experiments.lambda_sweep import outcome_grid
 from remi_lib.experiments.verdicts.findings import judge, pairs_that_train
-from remi_lib.losses import FAMILIES
+from remi_lib.losses import LOSSES
 from remi_lib.paths import figures_dir
 from remi_lib.replication.claims import Ledger, registry
 from remi_lib.tasks import Member
 from remi_lib.training import History
-
-NEEDS_04 = "not run (needs notebook 04)"
+from tests.conftest import crossed
 
 
 def artifact(name: str, frame: pd.DataFrame) -> None:
@@ -33,24 +32,11 @@ def numbers(text: str) -> list[float]:
 
 def table2_runs() -> pd.DataFrame:
     """Two seeds of every loss in both benchmarks; MI 1 and 2, held out half of that."""
-    rows = [
-        {
-            "benchmark": benchmark,
-            "loss": loss,
-            "seed": seed,
-            "mi": 1.0 + seed,
-            "test_mi": 0.5 + seed / 2,
-            "mi_sd": 0.4 + 0.2 * seed,
-            "accuracy": 0.8 + 0.1 * seed,
-            "accuracy_batch_norm": 0.7,
-            "diverged_step": np.nan,
-            "frozen": False,
-        }
-        for benchmark in ("slb", "clb")
-        for loss in (*FAMILIES, *("re" + f for f in FAMILIES))
-        for seed in (0, 1)
-    ]
-    return pd.DataFrame(rows)
+    rows = crossed(benchmark=("slb", "clb"), loss=LOSSES, seed=(0, 1))
+    half = rows["seed"] / 2
+    rows = rows.assign(mi=1 + 2 * half, test_mi=0.5 + half, mi_sd=0.4 + 0.4 * half)
+    rows = rows.assign(accuracy=0.8 + 0.2 * half, accuracy_batch_norm=0.7)
+    return rows.assign(diverged_step=np.nan, frozen=False)
 
 
 def test_js_is_low_by_one_over_e():

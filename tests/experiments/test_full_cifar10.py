@@ -8,14 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from remi_lib.experiments import full_cifar10, image_results, overnight, small_images
+from remi_lib.experiments import full_cifar10, overnight, small_images
 from remi_lib.experiments.full_cifar10 import LOSSES, PAIRS, WEIGHTS
 from remi_lib.experiments.image_answers import packed, unpacked
-from remi_lib.experiments.verdicts import common
 from remi_lib.losses import FAMILIES, title
 from remi_lib.paths import figures_dir
 from remi_lib.replication import cells
-from remi_lib.tasks import images
 
 CLAIM = "table2.slb.beats-ce@cifar10"
 ABOUT = ("closer", "closer-without-js", "accuracy", "harmless")
@@ -27,8 +25,7 @@ TESTED = 12
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch, random_images):
     """24 random images of two classes to train on and 12 to test, in batches of 4, two seeds."""
-    modules = (images, image_results, small_images, full_cifar10, common)
-    random_images(modules, "cifar10")
+    random_images("cifar10")
     monkeypatch.setattr(small_images, "BATCH", 4)
     for name, value in {"EPOCHS": 1, "SEEDS": 2}.items():
         monkeypatch.setattr(full_cifar10, name, value)

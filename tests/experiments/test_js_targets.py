@@ -15,11 +15,9 @@ from remi_lib.experiments import (
     overnight,
     small_images,
 )
-from remi_lib.experiments.verdicts import common
 from remi_lib.paths import figures_dir
 from remi_lib.replication import cells
 from remi_lib.replication.store import publish
-from remi_lib.tasks import images
 
 CLAIM = "quirk2.js-gain-at-target-0"
 SETS = ("cifar10_10k", "cifar10")
@@ -28,7 +26,7 @@ WEIGHTS = (0.1, 0.01, 0.001)
 
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch, random_images):
-    random_images((images, image_results, small_images, common), "cifar10")
+    random_images("cifar10")
     for module in (small_images, full_cifar10):
         monkeypatch.setattr(module, "EPOCHS", 1)
     monkeypatch.setattr(small_images, "BATCH", 4)

@@ -28,6 +28,7 @@ from remi_lib.experiments import (
 from remi_lib.experiments.imagenet import figures
 from remi_lib.intervals import Estimate
 from remi_lib.losses import FAMILIES, LOSSES, title
+from tests.conftest import crossed
 
 ENTROPY = math.log(10)
 
@@ -338,6 +339,8 @@ def table2(**lost: str) -> pd.DataFrame:
             "value": np.nan if loss in lost else value,
             "low": value - 0.1,
             "high": value + 0.2,
+            "failed": 5 * (loss in lost),
+            "seeds": 5,
             "fate": lost.get(loss, ""),
             "theory": value + 0.5 if quantity == "mi" else None,
             "paper": value + 0.3,
@@ -402,13 +405,9 @@ def test_staircase_shows_estimates_truth_and_caps():
 
 
 def test_level_errors_are_means_over_seeds():
-    table = pd.DataFrame(
-        {"loss": loss, "kind": kind, "seed": seed, "true_mi": mi, "rmse": mi * scale + seed}
-        for loss in LOSSES
-        for kind, scale in (("learned", 1.0), ("oracle", 0.5))
-        for seed in (0, 1)
-        for mi in (2.0, 10.0)
-    )
+    table = crossed(loss=LOSSES, kind=("learned", "oracle"), seed=(0, 1), true_mi=(2.0, 10.0))
+    scale = table["kind"].map({"learned": 1.0, "oracle": 0.5})
+    table["rmse"] = table["true_mi"] * scale + table["seed"]
     figure = gaussian_staircase.level_errors(table)
     ax = figure.axes[0]
     assert [ys(line) for line in ax.lines] == [[2.5, 10.5], [1.5, 5.5]] * 2

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from remi_lib.experiments import image_results, overnight, scaled_images, small_images
+from remi_lib.experiments import overnight, scaled_images, small_images
 from remi_lib.experiments.published import FAILING, TRAINING
-from remi_lib.experiments.verdicts import common
 from remi_lib.losses import FAMILIES, regularized
 from remi_lib.paths import figures_dir
 from remi_lib.replication import cells
-from remi_lib.tasks import images
+from tests.conftest import crossed
 
 CLAIM = "ablation.scaled@cifar10_10k"
 GAINS = ("ablation.scaled-penalty@cifar10_10k", "ablation.cosine-penalty@cifar10_10k")
@@ -23,7 +23,7 @@ WEIGHTS = (0.1, 0.01)
 
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch, random_images):
-    random_images((images, image_results, small_images, common), "cifar10_10k")
+    random_images("cifar10_10k")
     monkeypatch.setattr(small_images, "BATCH", 4)
     few = {"EPOCHS": 1, "SEEDS": 3, "PENALTY_SEEDS": 2, "PAPER_WEIGHTS": WEIGHTS}
     for name, value in few.items():
@@ -63,15 +63,10 @@ def test_a_sitting_publishes_and_judges():
 
 @pytest.mark.parametrize(("lost", "value"), [(0, 0.0), (1, 0.5), (2, 1.0)])
 def test_a_seed_fails_with_any_of_its_losses(lost, value):
-    rows = pd.DataFrame(
-        [
-            {"scale": "sqrt", "loss": loss, "weight": None, "seed": seed, "mi": 1.0,
-             "frozen": False, "accuracy": 0.5,
-             "diverged_step": 3.0 if loss == "tuba" and seed < lost else None}
-            for seed in range(2)
-            for loss in FAILING
-        ]
-    )  # fmt: skip
+    rows = crossed(loss=FAILING, seed=range(2))
+    gone = np.where((rows["loss"] == "tuba") & (rows["seed"] < lost), 3.0, np.nan)
+    about = {"scale": "sqrt", "weight": np.nan, "mi": 1.0, "frozen": False, "accuracy": 0.5}
+    rows = rows.assign(**about, diverged_step=gone)
     judged = scaled_images.judge(rows, "overnight").entries
     assert set(judged) == {CLAIM}
     assert judged[CLAIM]["value"] == value

@@ -13,20 +13,18 @@ import torch
 import yaml
 
 from remi_lib.experiments import (
-    image_outputs,
-    image_results,
     overnight,
     small_images,
     small_outputs,
 )
 from remi_lib.experiments.image_runs import Run
 from remi_lib.experiments.published import FAILING
-from remi_lib.experiments.verdicts import common, out_of_distribution
 from remi_lib.intervals import fraction_interval
 from remi_lib.losses import FAMILIES, LOSSES
 from remi_lib.paths import figures_dir, project_root
 from remi_lib.replication import cells
-from remi_lib.tasks import ImageTask, Member, images
+from remi_lib.tasks import ImageTask, Member
+from tests.conftest import crossed
 
 CLASSES = 2
 
@@ -34,9 +32,7 @@ CLASSES = 2
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch, random_images):
     """24 random images of two classes in place of CIFAR-10, and three seeds at most."""
-    judges = (common, out_of_distribution)
-    modules = (images, image_outputs, image_results, small_images, small_outputs, *judges)
-    random_images(modules, "cifar10", CLASSES)
+    random_images("cifar10", CLASSES)
     for module in (small_images, small_outputs):
         monkeypatch.setattr(module, "BATCH", 4)
         monkeypatch.setattr(module, "EPOCHS", 1)
@@ -91,20 +87,11 @@ def test_the_z_loss_on_real_images_is_judged_at_the_seeds_that_have_it_at_every_
     """Made-up runs: log Z at 3 nats without the z-loss and at 0.2 with it, accuracies alike."""
     cells = [("infonce", None)]
     cells += [(loss, w) for loss in ("reinfonce", "reinfonce_rows") for w in (0.1, 0.01, 0.001)]
-    rows = pd.DataFrame(
-        {
-            "dataset": "cifar10_10k",
-            "benchmark": "slb",
-            "loss": loss,
-            "weight": weight,
-            "tau": np.nan,
-            "seed": seed,
-            "accuracy": 0.6 + 0.001 * seed,
-            "test_row_term": (0.2 if loss == "reinfonce_rows" else 3.0) + small_images.Z_TARGET,
-        }
-        for seed in range(3)
-        for loss, weight in cells
-    )
+    rows = crossed(seed=range(3), cell=cells)
+    rows["loss"], rows["weight"] = zip(*rows["cell"], strict=True)
+    third = np.where(rows["loss"] == "reinfonce_rows", 0.2, 3.0) + small_images.Z_TARGET
+    rows = rows.assign(accuracy=0.6 + 0.001 * rows["seed"], test_row_term=third)
+    rows = rows.assign(dataset="cifar10_10k", benchmark="slb", tau=np.nan)
     lost = (rows["seed"] == 2) & (rows["loss"] == "reinfonce_rows") & (rows["weight"] == 0.01)
     rows = rows[~lost]
     assert set(small_images.z_loss(rows)["seed"]) == {0, 1}

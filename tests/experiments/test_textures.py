@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from remi_lib.experiments.imagenet.textures import NAMES, SPLITS, Textures, tree, write_tree
+from tests.conftest import refuses
 
 SMALL = Textures(classes=4, train=3, val=2)
 
@@ -74,15 +74,9 @@ def test_a_tree_is_drawn_once(capsys):
     assert [p for p in root.parent.iterdir() if p.is_dir()] == [root]  # no leftovers
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"classes": 61}, "classes: 61 is not allowed; 2 to 60"),
-        ({"classes": 1}, "classes: 1 is not allowed"),
-        ({"train": 0}, "train: 0 is not allowed; must be at least 1"),
-        ({"side": 8}, "side: 8 is not allowed; must be at least 16"),
-    ],
+test_bad_settings = refuses(
+    (lambda: Textures(classes=61), "classes: 61 is not allowed; 2 to 60"),
+    (lambda: Textures(classes=1), "classes: 1 is not allowed"),
+    (lambda: Textures(train=0), "train: 0 is not allowed; must be at least 1"),
+    (lambda: Textures(side=8), "side: 8 is not allowed; must be at least 16"),
 )
-def test_bad_settings(settings, message):
-    with pytest.raises(ValueError, match=message):
-        Textures(**settings)

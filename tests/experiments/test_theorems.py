@@ -295,23 +295,10 @@ def test_drift_bias_by_hand():
 
 def history(constants: np.ndarray, noise: np.ndarray) -> pd.DataFrame:
     """One member whose critic is perfect but for a drifting constant."""
-    steps = len(constants)
-    second = constants + noise
-    joint = constants + math.log(16)
-    return pd.DataFrame(
-        {
-            "member": 0,
-            "loss": "mine",
-            "seed": 0,
-            "joint_term": joint,
-            "batch_partition": second,
-            "log_partition": constants,
-            "exact_joint": joint,
-            "gap": 12.0,
-            "mi": joint - second,
-            "step": np.arange(steps),
-        }
-    )
+    second, joint = constants + noise, constants + math.log(16)
+    terms = {"joint_term": joint, "batch_partition": second, "log_partition": constants}
+    rows = pd.DataFrame({**terms, "exact_joint": joint, "mi": joint - second})
+    return rows.assign(member=0, loss="mine", seed=0, gap=12.0, step=np.arange(len(constants)))
 
 
 def test_averages_tell_drift_from_jensen():

@@ -47,8 +47,7 @@ BEATS_CE = "table3.beats-ce@tinyimagenet"
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch, random_images):
     """24 random images of four classes in place of Tiny ImageNet, two passes."""
-    modules = (images, image_results, small_images, common)
-    random_images(modules, "tinyimagenet", CLASSES, side=64, source="JPEG copy")
+    random_images("tinyimagenet", CLASSES, side=64, source="JPEG copy")
     monkeypatch.setattr(tiny_images, "CLASSES", CLASSES)
     monkeypatch.setattr(tiny_images, "ENTROPY", math.log(CLASSES))
     monkeypatch.setattr(tiny_images, "BATCH", 8)

@@ -13,20 +13,20 @@ import torch
 from torch import nn
 
 from remi_lib.experiments import overnight, two_views, view_runs
-from remi_lib.experiments.verdicts import common
 from remi_lib.experiments.view_runs import vicreg
 from remi_lib.experiments.z_loss import report
 from remi_lib.paths import figures_dir
 from remi_lib.replication import cells
 from remi_lib.streams import as_global_stream
 from remi_lib.tasks import images
+from tests.conftest import crossed
 
 
 @pytest.fixture(autouse=True)
 def few_images(tmp_path, monkeypatch, random_images):
     """24 random images of two classes in place of CIFAR-10, two seeds, a pass of six steps."""
     monkeypatch.setenv("REMI_PROGRESS", str(tmp_path / "progress"))
-    random_images((images, view_runs, two_views, report, common), "cifar10")
+    random_images("cifar10")
     for name, value in {"BATCH": 4, "EPOCHS": 1, "SEEDS": 2}.items():
         monkeypatch.setattr(two_views, name, value)
 
@@ -196,22 +196,11 @@ def report_of_real_images() -> list[dict]:
 
 def made_up(gain: float = 0.001, vicreg: float = 0.5) -> pd.DataFrame:
     """Two seeds of every loss; ``gain``: of the penalty in accuracy."""
-    return pd.DataFrame(
-        {
-            "loss": loss,
-            "seed": seed,
-            "accuracy": (
-                vicreg if loss == "vicreg" else 0.6 + gain * loss.startswith("re") + 0.001 * seed
-            ),
-            "train_mi": 1.0,
-            "test_mi": 0.9,
-            "test_log_partition": 0.1,
-            "diverged_step": np.nan,
-            "read": "made up",
-        }
-        for loss in two_views.LOSSES
-        for seed in range(2)
-    )
+    rows = crossed(loss=two_views.LOSSES, seed=range(2))
+    loss, seed = rows["loss"], rows["seed"]
+    right = 0.6 + gain * loss.str.startswith("re") + 0.001 * seed
+    known = {"train_mi": 1.0, "test_mi": 0.9, "test_log_partition": 0.1, "read": "made up"}
+    return rows.assign(accuracy=right.mask(loss == "vicreg", vicreg), **known, diverged_step=np.nan)
 
 
 def judged(rows: pd.DataFrame, monkeypatch) -> dict[str, dict]:

@@ -47,9 +47,3 @@ def test_snippet(block, half, monkeypatch):
 def test_a_newcomer_reads_it_in_five_minutes():
     assert len(README.splitlines()) <= 150
     assert "<!-- messages" in README
-
-
-def test_local_links_lead_somewhere():
-    for link in re.findall(r"\]\(([^)#]+)\)", README):
-        if not link.startswith("http"):
-            assert (ROOT / link).exists(), link

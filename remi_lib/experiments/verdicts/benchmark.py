@@ -14,7 +14,6 @@ from remi_lib.experiments.verdicts.common import (
     PAPER_WEIGHTS,
     accuracy_lead,
     at_best_weight,
-    columns_of,
     gains,
     judge_gains,
     sayer,
@@ -69,9 +68,7 @@ def judge_pairs(
     others = trained(slb, [family for family in pairs if family != "js"])
     if others:
         closer = -gains(slb, others, "error")
-        sayer(ledger, dataset)(
-            "table2.slb.closer-without-js", closer.mean(axis=1), columns_of(closer)
-        )
+        sayer(ledger, dataset)("table2.slb.closer-without-js", closer.mean(axis=1), dict(closer))
 
 
 def judge_js_target(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
@@ -83,9 +80,7 @@ def judge_js_target(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
 def judge_middle(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:
     """Judge from SLB runs of all lambdas whether the MI comes closer at the middle one."""
     closer = -gains(at_best_weight(slb, PAPER_WEIGHTS[1:2]), trained(slb, FAMILIES), "error")
-    sayer(ledger, dataset)(
-        "table2.slb.closer-at-middle-lambda", closer.mean(axis=1), columns_of(closer)
-    )
+    sayer(ledger, dataset)("table2.slb.closer-at-middle-lambda", closer.mean(axis=1), dict(closer))
 
 
 def judge_beats_ce(
@@ -109,13 +104,13 @@ def judge_failures(ledger: Ledger, dataset: str, clb: pd.DataFrame) -> None:
     """Judge from CLB runs that three families fail, and what becomes of them with the penalty."""
     say = sayer(ledger, dataset)
     gone, rescued = _of(FAILING, clb, "failed"), _of(RESCUED, clb, "failed")
-    say("table2.clb.three-fail", seeds_with(gone, all_of_them=True), columns_of(gone))
-    say("table2.clb.rescued", seeds_with(rescued, all_of_them=False), columns_of(rescued))
+    say("table2.clb.three-fail", seeds_with(gone, all_of_them=True), dict(gone))
+    say("table2.clb.rescued", seeds_with(rescued, all_of_them=False), dict(rescued))
     runs = clb[clb["loss"].isin(RESCUED)]
     half = _of(RESCUED, runs.assign(half=way(runs) >= 0.5), "half")
-    say("table2.clb.half-way", seeds_with(half, all_of_them=True), columns_of(half))
+    say("table2.clb.half-way", seeds_with(half, all_of_them=True), dict(half))
     mi = _of(RESCUED, runs.fillna({"mi": 0.0}), "mi")
-    say("table2.clb.learn", mi[mi.mean().idxmin()], columns_of(mi))
+    say("table2.clb.learn", mi[mi.mean().idxmin()], dict(mi))
 
 
 def _of(losses: Sequence[str], runs: pd.DataFrame, what: str) -> pd.DataFrame:
@@ -136,7 +131,7 @@ def judge_competitive(ledger: Ledger, dataset: str, clb: pd.DataFrame) -> None:
     rescued = list(RESCUED)
     ahead = wide[rescued].sub(wide[best], axis=0)
     evidence = accuracy_lead(wide, rescued, [best], test_images(dataset))
-    sayer(ledger, dataset)("table2.clb.competitive", evidence, columns_of(ahead))
+    sayer(ledger, dataset)("table2.clb.competitive", evidence, dict(ahead))
 
 
 def judge_spread(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:

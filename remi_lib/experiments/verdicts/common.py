@@ -129,7 +129,7 @@ def judge_gains(
     """Judge what the penalty gains the families in a benchmark, in MI and in accuracy."""
     say = sayer(ledger, dataset)
     closer = -gains(runs, families, "error")
-    say(f"table2.{benchmark}.closer", closer.mean(axis=1), columns_of(closer))
+    say(f"table2.{benchmark}.closer", closer.mean(axis=1), dict(closer))
     better, parts = accuracy_gains(runs, families, test_images(dataset), answers)
     say(f"table2.{benchmark}.accuracy", better, parts)
     say(f"table2.{benchmark}.harmless", worst_cost(parts), parts)
@@ -139,8 +139,3 @@ def worst_cost(parts: Mapping[str, Evidence]) -> Evidence:
     """Of gains in accuracy the loss of the family whose interval reaches highest."""
     worst = min(parts.values(), key=lambda e: e.low)
     return Evidence("mean", -worst.value, -worst.high, -worst.low, worst.n)
-
-
-def columns_of(table: pd.DataFrame) -> dict[str, np.ndarray]:
-    """The columns of a table of samples, as parts of a claim."""
-    return {str(name): table[name].to_numpy() for name in table}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from remi_lib.experiments.gaussian_staircase import READINGS
-from remi_lib.experiments.verdicts.common import columns_of, sayer
+from remi_lib.experiments.verdicts.common import sayer
 from remi_lib.replication.claims import Ledger
 from remi_lib.replication.evidence import exact
 
@@ -43,7 +43,7 @@ def judge(ledger: Ledger, dataset: str, errors_of: Mapping[str, pd.DataFrame]) -
     judge_twelve(ledger, dataset, learned)
     say = sayer(ledger, dataset)
     cubic = gains(errors_of["bent"], FAMILIES[:4], "rmse")
-    say("fig7.cubic", cubic.mean(axis=1), columns_of(cubic))
+    say("fig7.cubic", cubic.mean(axis=1), dict(cubic))
     judge_js(ledger, dataset, errors_of["js"])
     judge_clip_alone(ledger, dataset, learned, errors_of["clipped"])
 
@@ -58,10 +58,10 @@ def judge_twelve(ledger: Ledger, dataset: str, learned: pd.DataFrame) -> None:
     at_top = learned[learned["true_mi"] == learned["true_mi"].max()]
     say = sayer(ledger, dataset)
     gain = gains(learned, (*FAMILIES, EXCEPTION), "rmse")
-    say("fig7.rmse", gain[list(FAMILIES)].mean(axis=1), columns_of(gain))
+    say("fig7.rmse", gain[list(FAMILIES)].mean(axis=1), dict(gain))
     say("fig7.js.as-the-paper-reads", gain["js"])
     steadier = gains(at_top, (*FAMILIES, EXCEPTION), "sd")
-    say("fig7.sd", steadier[list(FAMILIES)].mean(axis=1), columns_of(steadier))
+    say("fig7.sd", steadier[list(FAMILIES)].mean(axis=1), dict(steadier))
 
 
 def judge_js(ledger: Ledger, dataset: str, readings: pd.DataFrame) -> None:

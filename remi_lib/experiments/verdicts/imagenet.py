@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from remi_lib.experiments.image_results import failed
-from remi_lib.experiments.verdicts.common import accuracy_lead, columns_of, sayer
+from remi_lib.experiments.verdicts.common import accuracy_lead, sayer
 from remi_lib.replication.claims import Ledger
 from remi_lib.replication.evidence import Evidence, with_test_images
 
@@ -44,9 +44,9 @@ def judge(ledger: Ledger, runs: pd.DataFrame, classes: int, images: int) -> None
 
     for dataset in ledger.datasets:
         say = sayer(ledger, dataset)
-        say("fig9.slb.drift", moved["mine"] - moved["remine"], columns_of(moved))
-        say("fig9.slb.far-enough", slb.mean(axis=1), columns_of(slb))
-        say("fig9.clb.far-enough", clb.mean(axis=1), columns_of(clb))
+        say("fig9.slb.drift", moved["mine"] - moved["remine"], dict(moved))
+        say("fig9.slb.far-enough", slb.mean(axis=1), dict(slb))
+        say("fig9.clb.far-enough", clb.mean(axis=1), dict(clb))
         say("fig9.clb.renwj-feasible", wide["mi", "clb", "renwj"].dropna())
         say("fig9.clb.nwj-explodes", nwj.dropna())
         say("fig9.clb.renwj-trains", renwj.dropna())

@@ -14,7 +14,6 @@ from remi_lib.experiments.verdicts.benchmark import prepared, way
 from remi_lib.experiments.verdicts.common import (
     PAPER_WEIGHTS,
     at_best_weight,
-    columns_of,
     gains,
     judge_gains,
     sayer,
@@ -65,7 +64,7 @@ def judge_closer(ledger: Ledger, dataset: str, claim: str, runs: pd.DataFrame) -
     families = trained(chosen, [family for family in FAMILIES if family in set(chosen["loss"])])
     if families:
         closer = -gains(chosen, families, "error")
-        sayer(ledger, dataset)(claim, closer.mean(axis=1), columns_of(closer))
+        sayer(ledger, dataset)(claim, closer.mean(axis=1), dict(closer))
 
 
 def judge_pairs(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
@@ -76,10 +75,10 @@ def judge_pairs(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
         return
     judge_gains(ledger, dataset, "clb", chosen, families)
     middle = -gains(at_best_weight(runs, PAPER_WEIGHTS[1:2]), families, "error")
-    say("table2.clb.closer-at-middle-lambda", middle.mean(axis=1), columns_of(middle))
+    say("table2.clb.closer-at-middle-lambda", middle.mean(axis=1), dict(middle))
     both = chosen[chosen["loss"].isin([*families, *map(regularized, families)])]
     come = both.assign(way=way(both)).pivot(index="seed", columns="loss", values="way")
-    say("table2.clb.pairs-half-way", come.mean(axis=1), columns_of(come))
+    say("table2.clb.pairs-half-way", come.mean(axis=1), dict(come))
 
 
 def judge_order(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
@@ -96,12 +95,12 @@ def judge_trade_off(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
     say, images = sayer(ledger, dataset), test_images(dataset)
     by = runs.assign(near=-runs["error"]).groupby(["seed", "loss"])
     rank = by[["near", "accuracy"]].apply(lambda f: _rank(f["near"], f["accuracy"])).unstack()
-    say("fig6.trade-off", rank.mean(axis=1), columns_of(rank))
-    say("fig6.aligned", rank.mean(axis=1), columns_of(rank))
+    say("fig6.trade-off", rank.mean(axis=1), dict(rank))
+    say("fig6.aligned", rank.mean(axis=1), dict(rank))
     moved = (by["accuracy"].max() - by["accuracy"].min()).unstack()
     rates = runs.groupby(["loss", "weight"])["accuracy"].mean().groupby("loss")
     evidence = with_test_images(moved.mean(axis=1), [rates.max(), rates.min()], images)
-    say("fig6.accuracy-hardly-moves", evidence, columns_of(moved))
+    say("fig6.accuracy-hardly-moves", evidence, dict(moved))
 
 
 def _rank(first: pd.Series, second: pd.Series) -> float:
@@ -118,4 +117,4 @@ def _share(
         index="seed", columns="family", values="failed"
     )
     wide = wide[list(families)]
-    say(claim, seeds_with(wide, all_of_them), columns_of(wide))
+    say(claim, seeds_with(wide, all_of_them), dict(wide))

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from remi_lib.experiments.one_hot_controls import NAME
-from remi_lib.experiments.verdicts.common import columns_of, seeds_with
+from remi_lib.experiments.verdicts.common import seeds_with
 from remi_lib.intervals import difference
 from remi_lib.replication.claims import Ledger
 from remi_lib.replication.evidence import exact
@@ -51,12 +51,12 @@ def judge_explosion(
     ledger.judge("fig3.mine-scatters", scatter["MINE"])
     ledger.judge("fig3.nwj-overflows", overflow)
     gone = lost.unstack("name")[list(TWINS)]
-    ledger.judge("fig5.finite", seeds_with(gone, all_of_them=False), columns_of(gone))
+    ledger.judge("fig5.finite", seeds_with(gone, all_of_them=False), dict(gone))
     alive = last[OUTPUTS].max(axis=1) - last[OUTPUTS].min(axis=1) > 0.01
     widest = outputs.abs().max(axis=1).groupby(level=by).max()
     kept = alive & (widest < RUNAWAY) & ~lost
     both = kept.unstack("name")[list(TWINS)]
-    ledger.judge("fig5.bounded", seeds_with(both, all_of_them=True), columns_of(both))
+    ledger.judge("fig5.bounded", seeds_with(both, all_of_them=True), dict(both))
     ledger.judge("fig5.remine-scatter", scatter["ReMINE"])
     ledger.judge("fig5.remine-mi", last["exact_mi"]["ReMINE"])
     ledger.judge("fig5.renwj-mi", last["exact_mi"]["ReNWJ"])
@@ -70,7 +70,7 @@ def judge_drift(
     ledger.judge("fig1.mine-drifts", drift["log_second"]["mine"])
     ledger.judge("fig1.nwj-does-not-drift", drift["log_second"]["nwj"])
     ledger.judge("fig1.mine-estimate-settles", drift["mi"]["mine"])
-    ledger.judge("fig2.isolates-joint", gap.min(axis=1), columns_of(gap))
+    ledger.judge("fig2.isolates-joint", gap.min(axis=1), dict(gap))
     ledger.judge("dv.above-nwj", exact(dv_above_nwj(terms)))
 
 

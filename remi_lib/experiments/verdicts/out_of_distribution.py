@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from remi_lib.experiments.verdicts.common import columns_of, sayer, test_images
+from remi_lib.experiments.verdicts.common import sayer, test_images
 from remi_lib.images import load_images
 from remi_lib.replication.claims import Ledger
 from remi_lib.replication.evidence import with_test_images
@@ -34,4 +34,4 @@ def judge(
         say("fig8.accurate-enough", evidence)
     area = areas[areas["loss"] == "remine"].set_index(["score", "seed", "foreign"])["auroc"]
     gain = (area["largest"] - area["softmax"]).unstack("foreign")
-    say("fig8.beats-max-softmax", gain[far], columns_of(gain))
+    say("fig8.beats-max-softmax", gain[far], dict(gain))

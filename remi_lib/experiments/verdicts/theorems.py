@@ -10,7 +10,7 @@ import torch
 
 from remi_lib.experiments import theorems
 from remi_lib.experiments.theorems import Class, Problem, noisy_channel, two_cells
-from remi_lib.experiments.verdicts.common import columns_of, seeds_with
+from remi_lib.experiments.verdicts.common import seeds_with
 from remi_lib.losses import Loss, make_loss
 from remi_lib.replication.claims import Ledger
 from remi_lib.replication.evidence import exact
@@ -58,7 +58,7 @@ def judge_samples(ledger: Ledger, draws: int) -> None:
         loss, critics = make_loss(name, tau=math.inf), Class(64, 8.0, shift)
         both[name] = missed(noisy_channel(8, 0.2), loss, critics, EPSILON)
     either = seeds_with(both, all_of_them=False)  # both have the same samples
-    ledger.judge("thm34.enough", either, columns_of(both))
+    ledger.judge("thm34.enough", either, dict(both))
     for name, constant in (("any", math.log(2) - 14), ("zero", 0.0)):
         loss = make_loss("remine", weight=1.0, target=constant)
         found = missed(two_cells(14, constant), loss, Class(2, 14.0), 0.3)

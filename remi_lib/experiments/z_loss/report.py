@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -242,14 +243,53 @@ def _paired(
 
 def judge(ledger: Ledger, tables: Mapping[str, pd.DataFrame], ceiling: float, batch: int) -> None:
     """Judge every claim of notebook 12 from its tables alone."""
-    worst = float(tables["identity"]["error"].max())
-    ledger.judge("z.identity", exact(worst))
-    _judge_rates(ledger, sensitivity(tables["rates"], ceiling))
-    _judge_idle(ledger, tables["idle"])
-    _judge_scale(ledger, tables["scale"])
-    _judge_calibration(ledger, tables["calibration"])
-    _judge_plug_in(ledger, tables["plug_in"], batch)
-    _judge_language(ledger, tables["language"])
+    say = ledger.judge
+    say("z.identity", exact(float(tables["identity"]["error"].max())))
+
+    gain = partial(_paired, sensitivity(tables["rates"], ceiling), "remedy", "sensitivity")
+    for remedy in REMEDIES:
+        if remedy not in ("none", "z-loss 1e-4"):
+            say(f"z.rates.{remedy}", gain("none", remedy))
+    say("z.rates.centering-beats", gain("z-loss", "mu-centering"))
+    say("z.rates.small-weight", gain("none", "z-loss 1e-4"))
+    say("z.rates.variance-adds", gain("ReInfoNCE", "z-loss"))
+
+    final = tables["idle"]
+    for setting, own in final.groupby(settings_of(final), sort=False):
+        raw = setting == "inner product"
+        name = "active.raw" if raw else f"idle.normalised-{str(setting).split(' / ')[1]}"
+        say(f"z.{name}", _paired(own, "weight", "log_z", 0.0, own["weight"].max()))
+
+    final = tables["scale"]
+    full, bare = final[final["precision"] == "float32"], final[final["guard"] == "none"]
+    scale = full.set_index("guard")["scale"]
+    say("z.scale.grows", scale["none"])
+    say("z.scale.penalty-holds", scale["penalty"])
+    say("z.scale.recall", _paired(full, "guard", "recall", "penalty", "clamp"))
+    say("z.scale.bfloat16", _paired(bare, "precision", "recall", "bfloat16", "float32"))
+
+    final = tables["calibration"]
+    chosen = final[final["weight"] == 0.1]
+    say("z.calibration.normalised", chosen["log_z_95"])
+    say("z.calibration.bare-loss", chosen["nll_bare"] - chosen["nll"])
+    by = final.groupby("seed")[["log_z_95", "nll"]]
+    trade = by.apply(lambda own: own["log_z_95"].corr(own["nll"], "spearman"))
+    say("z.calibration.trade", trade)
+    say("z.calibration.ece", _paired(final, "weight", "ece", 0.0, 0.1))
+
+    final, truth = tables["plug_in"], tables["plug_in"]["level"].max()
+    top = final[final["level"] == truth].set_index(["pin", "seed"])
+    say("z.plug-in.capped", top.loc["rows", "plug_in"] - math.log(batch))
+    errors = (top.loc["rows without the pair", ["infonce", "plug_in"]] - truth).abs()
+    say("z.plug-in.apart", errors["infonce"] - errors["plug_in"])
+
+    final = tables["language"]
+    full, half = (final[final["precision"] == name] for name in ("float32", "bfloat16"))
+    size = full.assign(log_z=full["log_z"].abs())
+    say("z.language.pins", _paired(size, "weight", "log_z", 0.0, 1e-2))
+    say("z.language.no-effect", _paired(full, "weight", "nll", 0.0, 1e-4))
+    of_half, of_full = (_paired(own, "weight", "nll", 0.0, 1e-2) for own in (half, full))
+    say("z.language.bfloat16", of_half - of_full)
 
 
 def judge_real(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
@@ -287,65 +327,3 @@ def judge_views(ledger: Ledger, dataset: str, families: Sequence[str], runs: pd.
     ):
         one, other = by_loss[first], by_loss[second]
         say(claim, with_test_images(one - other, [one, other], images))
-
-
-def _judge_rates(ledger: Ledger, table: pd.DataFrame) -> None:
-    def gain(first: str, second: str) -> pd.Series:
-        return _paired(table, "remedy", "sensitivity", first, second)
-
-    for remedy in REMEDIES:
-        if remedy not in ("none", "z-loss 1e-4"):
-            ledger.judge(f"z.rates.{remedy}", gain("none", remedy))
-    ledger.judge("z.rates.centering-beats", gain("z-loss", "mu-centering"))
-    ledger.judge("z.rates.small-weight", gain("none", "z-loss 1e-4"))
-    ledger.judge("z.rates.variance-adds", gain("ReInfoNCE", "z-loss"))
-
-
-def _judge_idle(ledger: Ledger, final: pd.DataFrame) -> None:
-    for setting, own in final.groupby(settings_of(final), sort=False):
-        moved = _paired(own, "weight", "log_z", 0.0, own["weight"].max())
-        raw = setting == "inner product"
-        name = "active.raw" if raw else f"idle.normalised-{str(setting).split(' / ')[1]}"
-        ledger.judge(f"z.{name}", moved)
-
-
-def _judge_scale(ledger: Ledger, final: pd.DataFrame) -> None:
-    full = final[final["precision"] == "float32"]
-    scale = full.set_index("guard")["scale"]
-    ledger.judge("z.scale.grows", scale["none"])
-    ledger.judge("z.scale.penalty-holds", scale["penalty"])
-    ledger.judge("z.scale.recall", _paired(full, "guard", "recall", "penalty", "clamp"))
-    bare = final[final["guard"] == "none"]
-    ledger.judge("z.scale.bfloat16", _paired(bare, "precision", "recall", "bfloat16", "float32"))
-
-
-def _judge_calibration(ledger: Ledger, final: pd.DataFrame) -> None:
-    chosen = final[final["weight"] == 0.1]
-    ledger.judge("z.calibration.normalised", chosen["log_z_95"])
-    ledger.judge("z.calibration.bare-loss", chosen["nll_bare"] - chosen["nll"])
-    by = final.groupby("seed")[["log_z_95", "nll"]]
-    trade = by.apply(lambda own: own["log_z_95"].corr(own["nll"], "spearman"))
-    ledger.judge("z.calibration.trade", trade)
-    ledger.judge("z.calibration.ece", _paired(final, "weight", "ece", 0.0, 0.1))
-
-
-def _judge_plug_in(ledger: Ledger, final: pd.DataFrame, batch: int) -> None:
-    top = final[final["level"] == final["level"].max()].set_index(["pin", "seed"])
-    truth = final["level"].max()
-    pinned = top.loc["rows", "plug_in"] - math.log(batch)
-    ledger.judge("z.plug-in.capped", pinned)
-    apart = top.loc["rows without the pair"]
-    nearer = (apart["infonce"] - truth).abs() - (apart["plug_in"] - truth).abs()
-    ledger.judge("z.plug-in.apart", nearer)
-
-
-def _judge_language(ledger: Ledger, final: pd.DataFrame) -> None:
-    full, half = (final[final["precision"] == name] for name in ("float32", "bfloat16"))
-    size = full.assign(log_z=full["log_z"].abs())
-    ledger.judge("z.language.pins", _paired(size, "weight", "log_z", 0.0, 1e-2))
-    ledger.judge("z.language.no-effect", _paired(full, "weight", "nll", 0.0, 1e-4))
-    gains = []
-    for own in (half, full):
-        wide = own.pivot(index="seed", columns="weight", values="nll")
-        gains.append(wide[0.0] - wide[1e-2])
-    ledger.judge("z.language.bfloat16", gains[0] - gains[1])
