@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from remi_lib.experiments.one_hot_controls import NAME
+from remi_lib.experiments.one_hot_controls import FIGURE1, NAME
 from remi_lib.experiments.verdicts.common import seeds_with
 from remi_lib.intervals import difference
 from remi_lib.replication.claims import Ledger
@@ -110,5 +110,6 @@ def judge_controls(rows: pd.DataFrame, profile: str) -> Ledger:
     drift = partial(chosen, rows, study="drift", loss="mine")
     say("drift.exact-gradient", drift("log_partition_drift", exact="both", batch=0))
     say("drift.product-noise", drift("log_partition_drift", exact="joint", batch=100))
+    say("drift.ends", slow("log_partition_drift", loss="mine", batch=FIGURE1))
     say("variance.second-term", drift("variance_ratio", batch=100))
     return ledger
