@@ -45,8 +45,8 @@ JOBS ?= 2
 ifeq ($(PROFILE),overnight)
 # No notebook runs in it: those of the cpu profile show the long runs beside their own.
 all: $(STAMP)
-	@$(PY) -m remi_lib.experiments.overnight run --rebuild
-	@$(PY) -m remi_lib.experiments.overnight tables
+	@$(PY) -m remi_lib.experiments.overnight run --rebuild; code=$$?; \
+		$(PY) -m remi_lib.experiments.overnight tables && exit $$code
 else
 all: $(DONE) $(REPORT) $(PAGES) $(RECEIPT) ## rebuild every artifact of the profile (PROFILE=cpu|overnight|gpu32|gpu)
 endif
@@ -82,14 +82,15 @@ endif
 $(OUT)/10_findings.ipynb: $(STORIES:%=$(OUT)/%.ipynb)
 
 overnight: $(STAMP) ## the overnight profile's long runs, resumed, and their tables in figures/overnight
-	$(PY) -m remi_lib.experiments.overnight run
-	$(PY) -m remi_lib.experiments.overnight tables
+	$(PY) -m remi_lib.experiments.overnight run; code=$$?; \
+		$(PY) -m remi_lib.experiments.overnight tables && exit $$code
 
 overnight-status: $(STAMP) ## what of them is done, running and missing, and how long the rest takes
 	@$(PY) -m remi_lib.experiments.overnight status
 
 $(REPORT): notebooks/11_report.ipynb params/$(PROFILE)/11_report.yaml $(DONE) \
 		$(wildcard remi_lib/data/claims/*.yaml remi_lib/data/messages.yaml) \
+		$(wildcard figures/gpu*/claims/*.json) \
 		remi_lib/data/pages/ledger.html.j2
 	@echo "11_report ($(PROFILE))"
 	@$(PY) -m remi_lib.experiments run 11_report --profile $(PROFILE)
@@ -154,6 +155,11 @@ soak: $(STAMP) ## kill `make all` twenty times, and run two at once; compare wit
 data: $(STAMP) ## download CIFAR-10, CIFAR-100 and MNIST into data/, verified by checksum
 	$(PY) -m remi_lib.experiments data
 
+ifneq ($(filter refresh,$(MAKECMDGOALS)),)
+ifneq ($(PROFILE),cpu)
+$(error PROFILE: refresh copies the notebooks of the cpu profile)
+endif
+endif
 refresh: all ## copy the executed notebooks into notebooks/ and the results into README.md
 	$(PY) -m remi_lib.experiments refresh
 	$(PY) -m remi_lib.experiments.report
@@ -175,7 +181,7 @@ build/bmi/.installed: requirements-bmi.txt
 
 compare: $(STAMP) build/bmi/.installed ## estimate_mi against public estimators, hours; MINUTES=60 ends earlier
 	$(PIP) $(PIP_OPTIONS) --no-deps -r requirements-compare.txt
-	REMI_BMI_PYTHON=$(CURDIR)/$(BMI) $(PY) -m remi_lib.estimators.comparison compare $(if $(MINUTES),--minutes $(MINUTES))
+	REMI_BMI_PYTHON="$(CURDIR)/$(BMI)" $(PY) -m remi_lib.estimators.comparison compare $(if $(MINUTES),--minutes $(MINUTES))
 
 calibration: $(STAMP) ## the p-value's size and power, the bound's and interval's coverage, half an hour
 	$(PY) -m remi_lib.estimators.calibration

@@ -120,7 +120,10 @@ def former(name: str) -> pd.DataFrame | None:
 
 def _read(path: Path) -> pd.DataFrame:
     """A table; hashes and bits stay text, though those of digits, or with an e, look a number."""
-    return pd.read_csv(path, dtype={"commit": str, "config": str, "right": str})
+    try:
+        return pd.read_csv(path, dtype={"commit": str, "config": str, "right": str})
+    except ValueError as error:
+        raise ValueError(f"{path}: is no table: {error}") from error
 
 
 def committed(name: str) -> pd.DataFrame:
@@ -338,7 +341,8 @@ def tables() -> None:
     publish_records()
     if rows is not None:
         publish_controls(rows)
-        if "missing" not in {cells.state_of(c, former("cells")) for c in control_cells()}:
+        states = {cells.state_of(c, former("cells"), running=False) for c in control_cells()}
+        if "missing" not in states:
             # From the table as it is published, so that anyone can judge it again.
             judge_controls(pd.read_csv(figures_dir(PROFILE) / "controls.csv"), PROFILE).save()
     found = staircase_tables(p)
@@ -368,12 +372,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     cells.one_thread()
     known = None if options.rebuild else former("cells")
-    chosen = [c for c in plan() if not options.kind or c.kind in options.kind]
+    planned = plan()
+    unknown = set(options.kind or ()) - {c.kind for c in planned}
+    if unknown:
+        parser.error(f"--kind: there is no {', '.join(sorted(unknown))}; status shows the kinds")
+    chosen = [c for c in planned if not options.kind or c.kind in options.kind]
     if options.command == "status":
         print(cells.status(chosen, known).to_string(index=False))
         print(cells.left(chosen, known))
     elif options.command == "run":
-        cells.finish(chosen, options.again, known)
+        return int(not cells.finish(chosen, options.again, known))
     else:
         tables()
     return 0

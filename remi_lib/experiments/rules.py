@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -37,8 +38,12 @@ RULES: Rules = {
     "weights": (lambda v: v >= 0, "lambda >= 0"),
     "batch": (lambda v: v >= 2, "at least 2"),
     "batches": (lambda v: v >= 2, "at least 2"),
-    "steps": (lambda v: v >= 1, "at least 1"),
-    "epochs": (lambda v: v >= 1, "at least 1"),
+    "lr": (lambda v: 0 < v < math.inf, "positive and finite"),
+    "chunk": (lambda v: v >= 0, "at least 0"),
+    **dict.fromkeys(
+        ("steps", "epochs", "slb_epochs", "clb_epochs", "short_epochs", "stack", "each", "span"),
+        (lambda v: v >= 1, "at least 1"),
+    ),
     "seeds": (lambda v: v >= 2, "at least 2, for an interval"),
     "repeats": (lambda v: v >= 2, "at least 2, for an interval"),
     "samples": (lambda v: v >= FEWEST, f"at least {FEWEST}, which estimate_mi needs"),

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
+from pyarrow.parquet import read_metadata
 
 from remi_lib.paths import cache_dir, project_root
 from remi_lib.progress import say
@@ -60,9 +61,13 @@ class Cell:
 
 
 def folder_of(cell: Cell) -> Path | None:
-    """The folder that holds the cell's result, whatever code computed it; None if there is none."""
+    """The folder with the cell's newest result, whatever code computed it; None if there is none.
+
+    A result with a table that cannot be opened is none.
+    """
     wanted = json.loads(json.dumps(cell.config))
-    for path in sorted(cache_dir().glob(f"{cell.folders}*/config.json")):
+    newest = sorted(cache_dir().glob(f"{cell.folders}*/config.json"), key=_written, reverse=True)
+    for path in newest:
         try:
             found = _config(path, path.stat().st_mtime_ns)
         except (OSError, ValueError, KeyError):
@@ -74,8 +79,21 @@ def folder_of(cell: Cell) -> Path | None:
 
 @cache
 def _config(path: Path, written: int) -> dict[str, Any]:
-    """A result's configuration, read once for as long as its file stays: a plan asks often."""
-    return read_json(path)["config"]
+    """A result's configuration, read once for as long as its file stays: a plan asks often.
+
+    Raises OSError, ValueError or KeyError for a result that is not whole.
+    """
+    about = read_json(path)
+    for name in about.get("tables", []):
+        read_metadata(path.parent / f"{name}.parquet")
+    return about["config"]
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # another process has just replaced it
+        return 0.0
 
 
 def tables_of(cell: Cell) -> Tables | None:
@@ -86,12 +104,13 @@ def tables_of(cell: Cell) -> Tables | None:
 
 def finish(
     cells: Sequence[Cell], again: bool = False, committed: pd.DataFrame | None = None
-) -> None:
+) -> bool:
     """Compute what is missing, in the order given; ``again``: what older code computed, too.
 
     ``committed``: a table of :func:`records`; its cells are not missing.  A cell that another
-    process is at is left to it.
+    process is at is left to it, and one whose images are not here is left out: False if any was.
     """
+    absent: dict[str, list[str]] = {}
     for cell in cells:
         cell.record.parent.mkdir(parents=True, exist_ok=True)
         with suppress(Timeout), FileLock(cell.record.with_suffix(".lock"), timeout=0):
@@ -99,8 +118,15 @@ def finish(
             if state == "missing" or (again and state == "done by other code"):
                 say(f"{cell.kind} {cell.name}: {left(cells, committed)}")
                 started = time.time()
-                cell.compute()
+                try:
+                    cell.compute()
+                except FileNotFoundError as error:  # its images are not here; others' may be
+                    absent[str(error)] = [*absent.get(str(error), []), cell.name]
+                    continue
                 write_json(provenance(cell, time.time() - started), cell.record)
+    for reason, names in absent.items():
+        say(f"{len(names)} cells left out, {names[0]} first: {reason}")
+    return not absent
 
 
 def provenance(cell: Cell, seconds: float | None = None) -> Record:

@@ -267,15 +267,17 @@ def collect(profile: str) -> pd.DataFrame:
     """The whole ledger as one profile sees it: a row per claim and data set, in the files' order.
 
     Of the profiles in EVIDENCE the largest that judged a claim gives its entry; another profile's
-    own entries come before them.  A claim that nobody judged is one row, "not run".
+    own entries come before them.  A claim that nobody judged since its threshold or statistic is
+    what it is now is one row, "not run".
     """
     found: dict[str, dict] = {}
     own = figures_dir(profile)
     folders = [own.parent / name for name in EVIDENCE]
     for folder in [*folders, *([own] if profile not in EVIDENCE else [])]:
-        for path in sorted((folder / "claims").glob("*.json")):
+        for path in sorted((folder / "claims").glob("[!.]*.json")):
             for entry in read_json(path):
-                found[entry["id"]] = {**entry, "profile": folder.name}
+                if entry.get("own") or _in_force([entry]):
+                    found[entry["id"]] = {**entry, "profile": folder.name}
     rows: list[dict] = []
     for claim in registry().values():
         keys = [key for key in found if key.partition("@")[0] == claim.id]

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -89,7 +89,7 @@ def _write_times(
         "profile": profile,
         "date": date.today().isoformat(),
         "seconds": round(time.time() - started, 1),
-        "computed": sum(p.stat().st_mtime >= started for p in cache_dir().rglob("config.json")),
+        "computed": sum(written >= started for written in _results()),
         "device": f"{device}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "torch": version("torch"),
@@ -100,6 +100,14 @@ def _write_times(
     if not times["computed"] and former.get("parameters") == values:
         times |= {key: former[key] for key in ("seconds", "computed") if key in former}
     write_json(times, path)
+
+
+def _results() -> Iterator[float]:
+    """When each result in the cache was written, though other processes write meanwhile."""
+    for folder, _, files in os.walk(cache_dir()):
+        if "config.json" in files:
+            with suppress(OSError):
+                yield (Path(folder) / "config.json").stat().st_mtime
 
 
 @contextmanager
@@ -165,10 +173,12 @@ def refresh(profile: str = "cpu") -> list[Path]:
     fresh = {
         root / "notebooks" / executed.name: cleaned(read_json(executed))
         for executed in sorted((root / "build" / profile).glob("[0-9]*.ipynb"))
-        if not executed.name.endswith(".failed.ipynb")
+        if (root / "notebooks" / executed.name).is_file()  # neither a failed nor a removed one
     }
+    if not fresh:
+        raise ParameterError(f"build/{profile}: has no executed notebook")
     for path, notebook in fresh.items():
-        if path.exists() and _sources_of(read_json(path)) != _sources_of(notebook):
+        if _sources_of(read_json(path)) != _sources_of(notebook):
             raise ParameterError(
                 f"notebooks/{path.name}: was edited after it was executed; run `make refresh` "
                 "again (nothing was copied)"

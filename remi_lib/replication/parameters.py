@@ -54,6 +54,9 @@ def check(notebook: Path, parameters: Path, rules: Rules | None = None) -> dict[
             for item in value if isinstance(value, list) else [value]:
                 if not test(item):
                     raise ParameterError(f"{parameters}: {key}: {item!r} is not allowed; {allowed}")
+    profile = parameters.parent.name
+    if given.get("profile", expected.get("profile", profile)) != profile:  # whose figures it writes
+        raise ParameterError(f"{parameters}: profile: must be {profile!r}")
     return given
 
 
@@ -61,6 +64,8 @@ def _check_type(file: Path, key: str, value: Any, default: Any) -> None:
     if default is None:
         return
     if isinstance(default, list) and isinstance(value, list):
+        if default and not value:
+            raise ParameterError(f"{file}: {key}: needs at least one item")
         for item in value if default else []:
             _check_type(file, key, item, default[0])
         return

@@ -151,12 +151,15 @@ def moved_verdicts(old: Path, new: Path) -> dict[str, str]:
 
 
 def _entries(path: Path) -> dict[str, dict]:
-    return {entry["id"]: entry for entry in read_json(path)}
+    found = read_json(path)
+    # A notebook's verdicts are a list, the whole ledger has its messages beside them.
+    entries = found["claims"] if isinstance(found, dict) else found
+    return {entry["id"]: entry for entry in entries}
 
 
 def artifacts(folder: Path) -> dict[str, Path]:
     """The artifacts of a profile by name: tables, pictures and verdicts, without the pages."""
-    found = [*folder.glob("*.*"), *folder.glob("claims/*.json")]
+    found = [*folder.glob("[!.]*.*"), *folder.glob("claims/[!.]*.json")]  # none half-written
     return {path.relative_to(folder).as_posix(): path for path in sorted(found) if path.is_file()}
 
 
@@ -220,7 +223,7 @@ def summary(table: pd.DataFrame, committed: Path, made: Path, profile: str) -> s
 
 def times(profile: str) -> pd.DataFrame:
     """A row per notebook that ran here; ``seconds`` of the last run that computed something."""
-    files = sorted(times_dir(profile).glob("*.json"))
+    files = sorted(times_dir(profile).glob("[!.]*.json"))
     rows = [read_json(path) for path in files]
     columns = ["notebook", "seconds", "computed", "device", "python", "torch", "date"]
     return pd.DataFrame(rows, columns=columns)

@@ -216,3 +216,9 @@ def test_every_committed_image_run_has_a_record():
             at = [run.member.weight, run.member.tau]
             key = (run.task.benchmark, run.member.loss, *(-1.0 if x is None else x for x in at))
             assert (*key, run.member.seed) not in done or cell.digest in recorded, cell.name
+
+
+def test_a_kind_that_there_is_not_is_an_error(capsys):
+    with pytest.raises(SystemExit):
+        overnight.main(["status", "--kind", "fig77"])
+    assert "there is no fig77" in capsys.readouterr().err

@@ -144,3 +144,43 @@ def test_a_key_that_is_missing_is_the_same_before_and_after_its_file(tmp_path):
     rows.to_csv(tmp_path / "rows.csv", index=False)
     merged = cells.merged(pd.read_csv(tmp_path / "rows.csv"), rows, ["loss", "weight"])
     assert len(merged) == 2
+
+
+def test_of_two_results_the_newer_one_counts(monkeypatch):
+    values = iter(range(9))
+    config = {"number": 0}
+
+    def compute():
+        fresh = {"table": pd.DataFrame({"x": [next(values)]})}
+        store.cached("toy", config, MODULE, lambda: fresh)
+
+    one = Cell("toys", "number 0", "toy", config, MODULE, 1.0, compute)
+    for edit in range(6):  # a digest whose folder may come before or after the former one
+        monkeypatch.setattr(store, "code_digest", lambda module, edit=edit: f"edit {edit}")
+        monkeypatch.setattr(cells, "code_digest", lambda module, edit=edit: f"edit {edit}")
+        cells.finish([one], again=True)
+        assert cells.tables_of(one)["table"]["x"].tolist() == [edit]
+        time.sleep(0.01)
+
+
+def test_a_damaged_table_is_no_result():
+    plan = cell(0)
+    cells.finish([plan])
+    (cells.folder_of(plan) / "table.parquet").write_bytes(b"")
+    cells._config.cache_clear()  # as in a process of its own
+    assert cells.state_of(plan) == "missing"
+    assert cells.finish([plan])
+    assert cells.tables_of(plan)["table"]["x"].tolist() == [0]
+
+
+def test_a_cell_without_its_images_does_not_stop_the_others(capsys):
+    def absent():
+        raise FileNotFoundError("dataset: cifar10 is missing")
+
+    done: list[int] = []
+    first = Cell("toys", "no images", "toy", {"number": 7}, MODULE, 1.0, absent)
+    assert not cells.finish([first, cell(1, done)])
+    assert done == [1]
+    assert (
+        "1 cells left out, no images first: dataset: cifar10 is missing" in capsys.readouterr().out
+    )

@@ -24,7 +24,7 @@ from remi_lib.replication.receipt import (
     reference,
 )
 from remi_lib.replication.store import CLOCK, publish, record
-from tests.conftest import REFERENCE
+from tests.conftest import REFERENCE, ROOT
 
 
 @pytest.fixture
@@ -201,3 +201,20 @@ def test_times_of_nothing_and_of_two_notebooks(capsys):
     assert list(table.columns)[2:] == ["computed", "device", "python", "torch", "date"]
     assert receipt.main(["times"]) == 0
     assert "30 s of notebooks" in capsys.readouterr().out
+
+
+def test_the_whole_ledger_is_compared_by_its_claims(tmp_path):
+    old, new = tmp_path / "old.json", tmp_path / "claims.json"
+    shutil.copy(ROOT / "figures" / "cpu" / "claims.json", old)
+    ledger = json.loads(old.read_text())
+    moved = next(e for e in ledger["claims"] if e["interval"] and 0 < (e["value"] or 0) < 1e9)
+    moved["value"] *= 1 + 1e-9
+    new.write_text(json.dumps(ledger))
+    assert compare_claims(old, new)[0] == WITHIN
+
+
+def test_what_was_half_written_is_no_artifact(tmp_path):
+    (tmp_path / "claims").mkdir()
+    for name in ("a.csv", ".a-123.csv", "claims/b.json", "claims/.b-123.json"):
+        (tmp_path / name).touch()
+    assert list(artifacts(tmp_path)) == ["a.csv", "claims/b.json"]

@@ -73,3 +73,9 @@ def test_config_is_kept_beside_the_result():
     store.cached("n", {"k": 1}, "remi_lib.losses", lambda: {"t": pd.DataFrame({"x": [1]})})
     folder = next(p for p in store.cache_dir().iterdir() if p.is_dir())
     assert json.loads((folder / "config.json").read_text())["config"] == {"k": 1}
+
+
+def test_an_error_in_a_file_names_it(tmp_path):
+    (tmp_path / "half.json").write_text("[1,")
+    with pytest.raises(ValueError, match=r"half\.json: is not JSON: "):
+        store.read_json(tmp_path / "half.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from fnmatch import fnmatch
 
@@ -22,6 +23,8 @@ def commits_that_name(text: str, *paths: str) -> list[int]:
 def order() -> dict[str, int]:
     """The place of every commit in the history; empty without one."""
     command = ["git", "rev-list", "--reverse", "--topo-order", "HEAD"]
+    if shutil.which("git") is None:
+        return {}
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     return {line: i for i, line in enumerate(found.stdout.split())}
 
