@@ -39,9 +39,8 @@ class Scores(NamedTuple):
     """Critic outputs ``values`` (..., R, K) with the log-mass of each cell under P and Q.
 
     ``log_joint`` and ``log_product`` broadcast against ``values`` and hold ``-inf`` where a cell
-    has no mass.  A joint without any mass (a contrastive batch without a positive pair) is legal
-    and visible: its mean is 0 and :meth:`joint_mass` says 0.  A product without any has the
-    log-mean-exp -inf, and most losses are then not finite.
+    has no mass.  A joint without mass (a contrastive batch without a positive pair) is legal and
+    visible: its mean is 0, and :meth:`joint_mass`.  Without product mass few losses are finite.
     """
 
     values: Tensor
@@ -383,9 +382,8 @@ def keep(scores: Scores, mask: Tensor) -> Scores:
 
     For padded candidates.  Both measures are renormalised on what is left.  Pass padded scores
     as they are, not filled with -inf: with a learned temperature -inf / tau has the gradient
-    0 * inf = NaN, which no later step can repair.
-
-    Raises ValueError for a mask that is not boolean or does not fit.
+    0 * inf = NaN, which no later step can repair.  Raises
+    ValueError for a mask that is not boolean or does not fit.
     """
     try:
         mask = mask.expand_as(scores.values)
