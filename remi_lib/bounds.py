@@ -124,7 +124,7 @@ def i_alpha(scores: Scores, alpha: float = 0.01) -> Terms:
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha: {alpha} is not allowed; must be between 0 and 1")
-    scores = _off_diagonal_part(scores)
+    scores = off_diagonal_part(scores)
     values, size = scores.values, scores.values.shape[-1]
     none = torch.full_like(values[..., :1], NEG_INF)
     before = torch.cat([none, values.logcumsumexp(-1)[..., :-1]], -1)
@@ -138,12 +138,15 @@ def i_alpha(scores: Scores, alpha: float = 0.01) -> Terms:
     return lower_bound(joint, second.product_term, second.anchor)
 
 
-def _off_diagonal_part(scores: Scores) -> Scores:
-    """The B x B table of :func:`~remi_lib.scores.off_diagonal`, without another's second head."""
+def off_diagonal_part(scores: Scores, least: int = 2) -> Scores:
+    """The B x B table of :func:`~remi_lib.scores.off_diagonal`, without another's second head.
+
+    Raises ValueError for any other table, or for B less than ``least``.
+    """
     rows, size = scores.values.shape[-2:]
-    wrong = "i_alpha: needs a B x B table whose diagonal is joint and the rest product"
-    if rows not in (size, 2 * size) or size < 2:
-        raise ValueError(f"{wrong}, got {tuple(scores.values.shape)}")
+    wrong = "scores: need a B x B table whose diagonal is joint and the rest product"
+    if rows not in (size, 2 * size) or size < least:
+        raise ValueError(f"{wrong}, B at least {least}, got {tuple(scores.values.shape)}")
     eye = torch.eye(rows, size, dtype=torch.bool, device=scores.values.device)
     off = ~eye
     off[size:] = False

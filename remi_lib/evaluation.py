@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from remi_lib.losses import Terms
-from remi_lib.scores import Scores, inner_products, logsumexp, single_row
+from remi_lib.scores import Scores, inner_products, logsumexp, one_for_each, single_row
 
 
 class BatchStatistics(NamedTuple):
@@ -124,7 +124,7 @@ def class_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
 
     Raises ValueError for labels that are not one for each row.
     """
-    _one_for_each("labels", labels, logits)
+    one_for_each("labels", labels, logits, "logits")
     right = (logits.argmax(-1) == labels) & logits.isfinite().all(-1)
     return right.double().mean(-1)
 
@@ -139,18 +139,11 @@ def neighbour_accuracy(
 
     Raises ValueError for labels that are not one for each row.
     """
-    _one_for_each("labels", labels, queries)
-    _one_for_each("bank_labels", bank_labels, bank)
+    one_for_each("labels", labels, queries, "queries")
+    one_for_each("bank_labels", bank_labels, bank, "bank")
     right = []
     for start in range(0, queries.shape[-2], block):
         t = queries[..., start : start + block, :] @ bank.mT
         guess = bank_labels[t.argmax(-1)]
         right.append((guess == labels[start : start + block]) & t.isfinite().all(-1))
     return torch.cat(right, -1).double().mean(-1)
-
-
-def _one_for_each(name: str, labels: Tensor, rows: Tensor) -> None:
-    if labels.shape != rows.shape[-2:-1]:
-        raise ValueError(
-            f"{name}: shape {tuple(labels.shape)} is not one for each row of {tuple(rows.shape)}"
-        )

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from remi_lib.bounds import Terms, js, tuba
-from remi_lib.checks import require_all
+from remi_lib.bounds import Terms, js, off_diagonal_part, tuba
 from remi_lib.losses import SQUARE, register
 from remi_lib.scores import NEG_INF, Scores, logsumexp
 
@@ -26,22 +25,11 @@ def deranged(scores: Scores) -> Scores:
     Letizia et al. 2024: of pairs drawn by a derangement none is joint.  Samples of a batch are
     exchangeable, so one derangement serves as well as another.
     """
-    size = _size(scores)
+    size = off_diagonal_part(scores, least=3).values.shape[-1]
     cell = torch.eye(size, dtype=torch.bool, device=scores.values.device).roll(1, -1)
     mass = torch.full_like(scores.log_product, NEG_INF)
     mass[..., :size, :] = torch.where(cell, -math.log(size), NEG_INF)
     return scores._replace(log_product=mass)
-
-
-def _size(scores: Scores) -> int:
-    rows, size = scores.values.shape[-2:]
-    if rows not in (size, 2 * size) or size < 3:
-        shape = tuple(scores.values.shape)
-        raise ValueError(f"scores: need the B x B table of a batch, B at least 3, got {shape}")
-    eye = torch.eye(size, dtype=torch.bool, device=scores.values.device)
-    joint = scores.log_joint[..., :size, :] > NEG_INF
-    require_all(joint == eye, "scores: need the B x B table of a batch, whose diagonal is joint")
-    return size
 
 
 def kl_dime(scores: Scores) -> Terms:
@@ -100,8 +88,8 @@ def infonce_anchor(scores: Scores) -> Terms:
     E_P[T].  K = B - 1: a row's joint sample beside all but one of its
     product samples, or these B - 1 alone.
     """
-    size = _size(scores)
-    values = scores.values[..., :size, :]
+    values = off_diagonal_part(scores, least=3).values
+    size = values.shape[-1]
     joint_cell = torch.eye(size, dtype=torch.bool, device=values.device)
     left_out = joint_cell.roll(1, -1)
     none_at_0 = torch.zeros_like(values[..., 0])

@@ -246,7 +246,7 @@ def class_pairs(logits: Tensor, labels: Tensor) -> Scores:
     Raises ValueError for labels that are not integers from 0 to K - 1, one for each row (a GPU
     asserts the range when it gets there, so that no step waits).
     """
-    _fit("class_pairs", labels, logits, "logits")
+    one_for_each("labels", labels, logits, "logits")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(
             f"labels: class numbers are integers, not {labels.dtype}; "
@@ -270,18 +270,18 @@ def same_label_pairs(embeddings: Tensor, labels: Tensor) -> Scores:
 
     Raises ValueError for labels that are not one for each embedding.
     """
-    _fit("same_label_pairs", labels, embeddings, "embeddings")
+    one_for_each("labels", labels, embeddings, "embeddings")
     t = inner_products(embeddings, embeddings)
     off = ~_eye(t, "same_label_pairs")
     same = (labels.unsqueeze(-1) == labels.unsqueeze(-2)) & off
     return Scores(t, _uniform(same, t), _uniform(off, t))
 
 
-def _fit(maker: str, labels: Tensor, rows: Tensor, name: str) -> None:
-    """One label for each row; a matrix of them (one-hot) has a dimension too many."""
+def one_for_each(name: str, labels: Tensor, rows: Tensor, of: str) -> None:
+    """Raise ValueError unless labels (..., B) are one for each row (..., B, d); one-hot are not."""
     if labels.shape[-1:] != rows.shape[-2:-1] or labels.dim() >= rows.dim():
         raise ValueError(
-            f"{maker}: labels {tuple(labels.shape)} do not fit {name} {tuple(rows.shape)}; "
+            f"{name}: {tuple(labels.shape)} do not fit {of} {tuple(rows.shape)}; "
             "one for each row, of one-hot labels labels.argmax(-1)"
         )
 

@@ -15,14 +15,7 @@ from remi_lib.estimate.columns import Column
 from remi_lib.estimate.fit import COLUMNS
 from remi_lib.estimate.independence import permutation_p
 from remi_lib.estimate.inputs import FEWEST
-from remi_lib.estimate.neighbours import (
-    MANY,
-    K,
-    class_and_number,
-    error_of,
-    mean_and_interval,
-    numeric_pair,
-)
+from remi_lib.estimate.neighbours import MANY, K, contributions, error_of, mean_and_interval
 from remi_lib.estimate.result import interval_of
 from remi_lib.estimate.tables import category_pair, lower_bound
 from remi_lib.streams import numpy_generator
@@ -117,7 +110,8 @@ def _neighbours(
 ) -> Columnwise:
     ties = numpy_generator(seed, "estimate: ties")
     scores = [c.spread_scores(ties) if c.codes is None else c.codes for c in (x, y)]
-    local, more = (_local(x, y, scores, k) for k in (K, MANY))
+    labels = x.discrete, y.discrete
+    local, more = (contributions(scores[0], scores[1], labels, k) for k in (K, MANY))
     used = np.isfinite(local)
     if not used.all():
         notes.append(f"{(~used).sum()} samples whose value occurs once were left out")
@@ -135,11 +129,3 @@ def _neighbours(
     kind = "within classes (Ross 2014)" if x.discrete or y.discrete else "(Gao et al. 2017)"
     method = f"{K} nearest neighbours {kind}"
     return Columnwise(value, min(lower, max(value, 0.0)), interval, p, method, tuple(notes))
-
-
-def _local(x: Column, y: Column, values: list[NDArray], k: int) -> NDArray:
-    if x.discrete:
-        return class_and_number(values[0], values[1], k)
-    if y.discrete:
-        return class_and_number(values[1], values[0], k)
-    return numeric_pair(values[0], values[1], k)

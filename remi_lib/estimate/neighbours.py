@@ -76,6 +76,16 @@ def class_and_number(codes: NDArray, y: NDArray, k: int = K) -> NDArray:
     return local
 
 
+def contributions(x: NDArray, y: NDArray, labels: tuple[bool, bool], k: int = K) -> NDArray:
+    """:func:`numeric_pair` of numbers, or :func:`class_and_number` where one side is ``labels``.
+
+    That side's are codes (n,).
+    """
+    if labels[0]:
+        return class_and_number(x, y, k)
+    return class_and_number(y, x, k) if labels[1] else numeric_pair(x, y, k)
+
+
 def _within(values: NDArray, radius: NDArray) -> NDArray:
     """How many samples lie closer than ``radius`` to each, itself included; equal ones if it is 0.
 

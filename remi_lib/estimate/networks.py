@@ -15,7 +15,7 @@ from remi_lib.estimate.columns import EDGE, Column, encoded, standardized
 from remi_lib.estimate.elliptical import WIDE, Base, fit_bases, views_of
 from remi_lib.estimate.fit import Fitted, Training, fit
 from remi_lib.estimate.folds import Rows, split
-from remi_lib.estimate.neighbours import K, class_and_number, numeric_pair
+from remi_lib.estimate.neighbours import K, contributions
 from remi_lib.estimate.options import Options, undisturbed
 from remi_lib.estimate.pairs import shifted_pairs
 from remi_lib.estimate.pairwise import strongest
@@ -162,7 +162,7 @@ def _inputs(name: str, columns: list[Column], options: Options) -> tuple[NDArray
     ]
     numeric = [(c, start) for c, start in zip(columns, first, strict=False) if not c.discrete]
     if options.base and len(numeric) > 1:
-        scores = _scores([c for c, _ in numeric])
+        scores = _values([c for c, _ in numeric])
         square = (scores**2).mean(1)
         bent = np.apply_along_axis(standardized, 0, scores * (square[:, None] - 1))
         length = standardized(np.log(np.linalg.norm(scores, axis=1).clip(1e-3)))
@@ -227,18 +227,18 @@ def local_of(x: list[Column], y: list[Column], k: int = K) -> NDArray | None:
     Of :data:`MOST` samples at most.
     """
     kinds = [{c.discrete for c in columns} for columns in (x, y)]
-    some = slice(None, None, -(-len(x[0]) // MOST))
-    if kinds == [{False}, {False}]:
-        local = numeric_pair(_scores(x)[some], _scores(y)[some], k)
-    elif sorted(kinds, key=sum) == [{False}, {True}]:
-        labels, numbers = (x, y) if kinds[0] == {True} else (y, x)
-        codes = categories_of(labels).codes
-        assert codes is not None
-        local = class_and_number(codes[some], _scores(numbers)[some], k)
-    else:
+    if any(len(kind) > 1 for kind in kinds) or kinds == [{True}, {True}]:
         return None
+    some = slice(None, None, -(-len(x[0]) // MOST))
+    first, second = (_values(columns)[some] for columns in (x, y))
+    local = contributions(first, second, (kinds[0] == {True}, kinds[1] == {True}), k)
     return local[np.isfinite(local)]
 
 
-def _scores(columns: list[Column]) -> NDArray:
+def _values(columns: list[Column]) -> NDArray:
+    """The codes of labels (n,), or the scores of numbers (n, d)."""
+    if columns[0].discrete:
+        codes = categories_of(columns).codes
+        assert codes is not None
+        return codes
     return np.stack([c.scores() for c in columns], axis=1)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import torch
 
 from remi_lib.critics import ImageCritic
 from remi_lib.evaluation import class_accuracy
@@ -24,7 +23,7 @@ def answered(run: Run, label: str | None = None) -> Tables:
 
         def look(critic: ImageCritic, data: ImageSet) -> None:
             logits = outputs(run.task, critic, data.test_x, data)[0]
-            each = torch.vmap(class_accuracy)(logits[:, None], data.test_y[:, None])  # each image
+            each = class_accuracy(logits[:, None], data.test_y[:, None])  # an image at a time
             seen["answers"] = pd.DataFrame({"right": each.bool().cpu().numpy()})
 
         (tables,) = execute([run], label=label, look=look)

@@ -140,7 +140,7 @@ def test_a_second_head_below_the_table_changes_nothing(name):
 
 
 def test_a_table_of_no_batch_is_refused():
-    with pytest.raises(ValueError, match="scores: need the B x B table"):
+    with pytest.raises(ValueError, match="scores: need a B x B table"):
         rivals.kl_dime(support_counts(torch.zeros(2, 5), torch.ones(2, 5), torch.ones(2, 5)))
 
 
