@@ -6,9 +6,12 @@ Ground, which imports nothing of the library.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+Number = TypeVar("Number", int, float)
 
 
 def one_of(key: str, value: object, allowed: Iterable[object]) -> None:
@@ -23,6 +26,15 @@ def at_least(key: str, value: float, least: float) -> None:
     """Raise ValueError unless ``value`` is ``least`` or more; NaN is not."""
     if not value >= least:
         raise ValueError(f"{key}: {value} is not allowed; must be at least {least}")
+
+
+def number(key: str, text: str, kind: type[Number]) -> Number:
+    """The int or float that a text spells; ValueError if it spells none."""
+    try:
+        return kind(text)
+    except ValueError:
+        wanted = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{key}: {text!r} is not allowed; must be {wanted}") from None
 
 
 def within(key: str, value: float | Tensor, test: Callable[[Tensor], Tensor], allowed: str) -> None:

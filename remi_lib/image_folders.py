@@ -124,13 +124,11 @@ def _listing(folder: Path, splits: list[dict[str, list[Path]]]) -> str:
 
 
 def _decoded(splits: list[dict[str, list[Path]]], channels: int) -> Folders:
-    from PIL import Image
-
     mode = "L" if channels == 1 else "RGB"
     arrays: list[np.ndarray] = []
     for files in splits:
         paths = [path for own in files.values() for path in own]
-        images = np.stack([np.asarray(Image.open(path).convert(mode)) for path in paths])
+        images = np.stack([_pixels(path, mode) for path in paths])
         images = images[:, None] if channels == 1 else images.transpose(0, 3, 1, 2)
         labels = np.repeat(np.arange(len(files)), [len(own) for own in files.values()])
         arrays += [np.ascontiguousarray(images), labels]
@@ -138,6 +136,18 @@ def _decoded(splits: list[dict[str, list[Path]]], channels: int) -> Folders:
     train_x, train_y, test_x, test_y = arrays
     kind = " and ".join(sorted(kinds))
     return Folders(train_x, train_y, test_x, test_y, kind, _checksum(arrays))
+
+
+def _pixels(path: Path, mode: str) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert(mode))
+    except (OSError, SyntaxError) as error:  # PIL raises the latter for a damaged PNG
+        raise ValueError(
+            f"dataset: {path}: cannot be decoded ({error}); unpack its archive again"
+        ) from error
 
 
 def _checksum(arrays: list[np.ndarray]) -> str:

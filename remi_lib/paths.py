@@ -21,12 +21,12 @@ def project_root() -> Path:
 
 def cache_dir() -> Path:
     """``build/cache`` of the checkout, or what REMI_CACHE names."""
-    return Path(os.environ.get("REMI_CACHE") or project_root() / "build" / "cache")
+    return _named("REMI_CACHE") or project_root() / "build" / "cache"
 
 
 def figures_dir(profile: str) -> Path:
     """``figures/<profile>`` of the checkout, or ``<REMI_FIGURES>/<profile>``."""
-    return Path(os.environ.get("REMI_FIGURES") or project_root() / "figures") / profile
+    return (_named("REMI_FIGURES") or project_root() / "figures") / profile
 
 
 def times_dir(profile: str) -> Path:
@@ -34,12 +34,18 @@ def times_dir(profile: str) -> Path:
 
     Beside the figures, in ``<REMI_FIGURES>/times/<profile>``, where those are sent elsewhere.
     """
-    elsewhere = os.environ.get("REMI_FIGURES")
+    elsewhere = _named("REMI_FIGURES")
     if elsewhere:
-        return Path(elsewhere) / "times" / profile
+        return elsewhere / "times" / profile
     return project_root() / "build" / profile / "times"
 
 
 def data_dir() -> Path:
     """``data/`` of the checkout, or what REMI_DATA names: where image archives lie."""
-    return Path(os.environ.get("REMI_DATA") or project_root() / "data")
+    return _named("REMI_DATA") or project_root() / "data"
+
+
+def _named(variable: str) -> Path | None:
+    """The folder that an environment variable names; None if it is unset or empty."""
+    value = os.environ.get(variable)
+    return Path(value).expanduser() if value else None

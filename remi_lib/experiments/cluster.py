@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import remi_lib
+from remi_lib.checks import number
 from remi_lib.experiments.image_runs import Run, Tables, execute, folder_of
 from remi_lib.progress import say
 from remi_lib.replication.store import locked, write_tables
@@ -28,7 +29,7 @@ def gpu_share(device: str) -> float:
     """
     if device == "cpu":
         return 0.0
-    share = float(os.environ.get("REMI_GPU_SHARE", "1"))
+    share = number("REMI_GPU_SHARE", os.environ.get("REMI_GPU_SHARE", "1"), float)
     if not 0 < share <= 1:
         raise ValueError(f"REMI_GPU_SHARE: {share} is not allowed; more than 0, at most 1")
     return share

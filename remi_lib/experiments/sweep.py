@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from remi_lib.checks import at_least, one_of
+from remi_lib.checks import at_least, number, one_of
 from remi_lib.devices import resolve_device
 from remi_lib.experiments.cluster import ray_engine
 from remi_lib.experiments.image_runs import Results, Run, finish, is_done, load
@@ -74,7 +74,7 @@ def chunks(runs: Sequence[Run], stack: int) -> list[list[Run]]:
 
 def per_gpu() -> int:
     """Processes that share a GPU: REMI_PER_GPU, or 1; the paper ran 4 (Appendix D.1)."""
-    count = int(os.environ.get("REMI_PER_GPU", "1"))
+    count = number("REMI_PER_GPU", os.environ.get("REMI_PER_GPU", "1"), int)
     at_least("REMI_PER_GPU", count, 1)
     return count
 

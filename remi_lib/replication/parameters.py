@@ -18,6 +18,19 @@ class ParameterError(ValueError):
     """A parameter file that does not fit its notebook; the message names file, key and value."""
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that is given twice is an error, not the last of the two."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = [key for i, key in enumerate(keys) if key in keys[:i]]
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{twice[0]!r} is given twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
 def declared(notebook: Path) -> dict[str, Any]:
     """The names and values of a notebook's cell tagged ``parameters``."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
@@ -37,7 +50,7 @@ def check(notebook: Path, parameters: Path, rules: Rules | None = None) -> dict[
     """The values of a parameter file, verified against the notebook and the ``rules``."""
     expected = declared(notebook)
     try:
-        given = yaml.safe_load(parameters.read_text(encoding="utf-8")) or {}
+        given = yaml.load(parameters.read_text(encoding="utf-8"), _Loader) or {}
     except yaml.YAMLError as error:
         raise ParameterError(f"{parameters}: is not YAML: {error}") from error
     if not isinstance(given, dict):

@@ -124,6 +124,15 @@ def test_half_unpacked_folders_are_one_clear_error(tmp_path):
         load_images("cifar10", tmp_path)
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_damaged_picture_is_named(tmp_path, suffix):
+    cifar(tmp_path, suffix)
+    damaged = tmp_path / "cifar10" / "train" / "b" / f"1.{suffix}"
+    damaged.write_bytes(damaged.read_bytes()[:-60])
+    with pytest.raises(ValueError, match=rf"dataset: .*b/1\.{suffix}: cannot be decoded"):
+        load_images("cifar10", tmp_path)
+
+
 def test_a_split_that_is_not_there(tmp_path):
     cifar(tmp_path)
     (tmp_path / "cifar10" / "test").rename(tmp_path / "elsewhere")

@@ -132,6 +132,7 @@ BAD = [
     ("seeds:", "seeds: None is NoneType, the notebook declares int"),
     ("- a list", "must hold 'key: value' lines"),
     ("lr: [", "is not YAML"),
+    ("steps: 5\nlr: 0.1\nsteps: 50", "'steps' is given twice"),
 ]
 
 

@@ -78,10 +78,12 @@ def test_with_git_the_reference_is_what_is_staged(shipped):
         ({"x": [1.0, 2.0, 3.0, float("nan")]}, DIFFERS, "x: 25% more, or fewer"),
         ({"x": ["frozen", "b", "c", "d"]}, DIFFERS, "x: numbers became text"),
         ({"y": [1, 2, 3, 4]}, DIFFERS, "columns"),
+        ({"paper": [1.0, 2.0, 4.0, 3.0]}, DIFFERS, "paper: what the paper prints has changed"),
     ],
 )
 def test_tables_are_compared(tmp_path, changed, status, why):
     old = pd.DataFrame({"loss": ["a 1.0", "b", "c", "d"], "x": [1.0, 2.0, 3.0, 4.0]})
+    old["paper"] = old["x"]
     old.to_csv(tmp_path / "old.csv", index=False)
     old.assign(**changed or {}).to_csv(tmp_path / "new.csv", index=False)
     found = compare_tables(tmp_path / "old.csv", tmp_path / "new.csv")
