@@ -117,7 +117,7 @@ def i_alpha(scores: Scores, alpha: float = 0.01) -> Terms:
     m(i, j) is the mean of e^T over row i without cell j, the diagonal being joint.  A joint pair
     i is measured against a(i, j), whose mean contains the pair, on average over j; a product
     pair of row i against a(i, i), whose mean does not.  Between TUBA (alpha 0, high variance)
-    and InfoNCE (alpha 1, high bias); at most log((B - 1) / alpha).
+    and InfoNCE (alpha 1, high bias).  The joint term is at most log((B - 1) / alpha).
 
     Raises ValueError for a table that is not that of :func:`~remi_lib.scores.off_diagonal`, or for
     an ``alpha`` that is not between 0 and 1.

@@ -13,19 +13,19 @@ def resolve_device(device: str = "auto") -> torch.device:
 
     Raises ValueError for a device that does not exist here.
     """
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": _has_mps()}
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
     if device == "auto":
         return torch.device(next(name for name in ("cuda", "mps", "cpu") if present[name]))
-    name, _, index = device.partition(":")
+    name, colon, index = device.partition(":")
     count = torch.cuda.device_count() if name == "cuda" else 1
-    if not present.get(name, False) or (index and not (index.isdigit() and int(index) < count)):
+    if not present.get(name, False) or (colon and not (index.isdigit() and int(index) < count)):
         here = ", ".join(name for name, there in present.items() if there)
         raise ValueError(f"device: {device!r} is not there; allowed here: auto, {here}")
     return torch.device(device)
-
-
-def _has_mps() -> bool:
-    return torch.backends.mps.is_available()
 
 
 @contextmanager

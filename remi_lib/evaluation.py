@@ -56,9 +56,11 @@ def all_pairs_statistics(
         t = inner_products(embeddings[..., here, :], embeddings).clamp(-limit, limit)
         other = index[here, None] != index
         same = (labels[here, None] == labels) & other
-        joint.append((t * same).sum((-2, -1)))
+        # Left out, not multiplied by 0: an infinite score elsewhere would be NaN.
+        joint.append(t.masked_fill(~same, 0.0).sum((-2, -1)))
         partition = logsumexp(t.masked_fill(~other, -math.inf), -1)
-        rows.append((partition * same.sum(-1)).sum(-1))
+        own = same.sum(-1)
+        rows.append((partition.masked_fill(own == 0, 0.0) * own).sum(-1))
         partitions.append(partition)
     counts = torch.bincount(labels)
     pairs = (counts * (counts - 1)).sum()
@@ -134,8 +136,8 @@ def neighbour_accuracy(
 ) -> Tensor:
     """CLB: label of the training image with the largest inner product, (..., n, d) -> (...).
 
-    The (n, N) product table is taken in blocks of queries.  A query with a non-finite score
-    counts as wrong.
+    Labels (..., n) and (..., N).  The (n, N) product table is taken in blocks of queries.  A query
+    with a non-finite score counts as wrong.
 
     Raises ValueError for labels that are not one for each row.
     """
@@ -144,6 +146,7 @@ def neighbour_accuracy(
     right = []
     for start in range(0, queries.shape[-2], block):
         t = queries[..., start : start + block, :] @ bank.mT
-        guess = bank_labels[t.argmax(-1)]
-        right.append((guess == labels[start : start + block]) & t.isfinite().all(-1))
+        known = bank_labels.expand(*t.shape[:-2], -1)
+        guess = known.gather(-1, t.argmax(-1))
+        right.append((guess == labels[..., start : start + block]) & t.isfinite().all(-1))
     return torch.cat(right, -1).double().mean(-1)

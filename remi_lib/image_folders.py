@@ -6,15 +6,13 @@ They are decoded once into uint8 arrays under the cache, with a checksum of what
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from remi_lib.paths import cache_dir
+from remi_lib.paths import atomic, cache_dir
 
 SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
@@ -61,7 +59,7 @@ def find(name: str, root: Path) -> Path | None:
 
 
 def read(name: str, folder: Path) -> Folders:
-    """The images of a folder, from the cache if these very files were decoded before.
+    """The images of a folder, from the cache if files of these paths and sizes were decoded before.
 
     Classes are numbered in the order of their folders' names.
 
@@ -70,7 +68,9 @@ def read(name: str, folder: Path) -> Folders:
     """
     layout = LAYOUTS[name]
     splits = [_listed(name, folder / split, layout.classes) for split, _ in _splits(layout)]
-    for files, (split, each), total in zip(splits, _splits(layout), _totals(name), strict=True):
+    for files, (split, each), total in zip(
+        splits, _splits(layout), TOTALS.get(name, (None, None)), strict=True
+    ):
         _complete(name, folder / split, files, each, total)
     if [*splits[0]] != [*splits[1]]:
         raise FileNotFoundError(f"dataset: {name}: {folder}: its two splits have other classes")
@@ -78,16 +78,13 @@ def read(name: str, folder: Path) -> Folders:
     found = _kept(kept)
     if found is None:
         found = _decoded(splits, layout.channels)
-        _keep(found, kept)
+        with atomic(kept) as temporary:
+            np.savez(temporary, **found._asdict())
     return found
 
 
 def _splits(layout: Layout) -> tuple[tuple[str, int | None], tuple[str, int | None]]:
     return layout.train, layout.test
-
-
-def _totals(name: str) -> tuple[int | None, int | None]:
-    return TOTALS.get(name, (None, None))
 
 
 def _listed(name: str, folder: Path, classes: int) -> dict[str, list[Path]]:
@@ -156,17 +153,6 @@ def _checksum(arrays: list[np.ndarray]) -> str:
         key.update(str((array.shape, array.dtype)).encode())
         key.update(np.ascontiguousarray(array).data)
     return key.hexdigest()
-
-
-def _keep(found: Folders, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
-    os.close(handle)
-    try:
-        np.savez(temporary, **found._asdict())
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def _kept(path: Path) -> Folders | None:

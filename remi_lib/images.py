@@ -50,7 +50,7 @@ class ImageSet:
     def normalized(self, images: Tensor, size: int | None = None) -> Tensor:
         """uint8 images (n, C, H, W) as floats in [-1, 1], bilinearly resized to ``size``."""
         x = images.float()
-        if size is not None and size != x.shape[-1]:
+        if size is not None and x.shape[-2:] != (size, size):
             x = torch.nn.functional.interpolate(
                 x, (size, size), mode="bilinear", antialias=True, align_corners=False
             )

@@ -195,8 +195,8 @@ def register(
             from :class:`~remi_lib.scores.Scores` to :class:`Terms`, each field (...), in nats.
         title: the printed name; ``name`` if None.
         clip: both losses clip their scores to [-tau, tau], 10 if not given, as SMILE does.
-        needs: of a bound that cannot read every table, what it needs, ":data:`SQUARE`"; callers
-            that make another table then refuse the loss.
+        needs: of a bound that cannot read every table, what it needs, as :data:`SQUARE` says it;
+            callers that make another table then refuse the loss.
 
     The loss is known to this process.  Where others have to find it, as the workers of a sweep
     do, put the call into a module and name the loss ``name@module``: whoever meets that name

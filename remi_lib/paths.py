@@ -1,4 +1,4 @@
-"""Where things lie: the checkout, its cache, its figures and its data.
+"""Where things lie: the checkout, its cache, its figures and its data; files that are whole.
 
 CONTRIBUTING.md has a table of the environment variables that move them.
 
@@ -8,6 +8,9 @@ This module is ground: it imports nothing of the library.
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -49,3 +52,23 @@ def _named(variable: str) -> Path | None:
     """The folder that an environment variable names; None if it is unset or empty."""
     value = os.environ.get(variable)
     return Path(value).expanduser() if value else None
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary path in the target's folder that replaces ``path`` when the block succeeds."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix
+        )
+    except OSError as error:  # it names the temporary file, or a folder: name the artifact
+        raise type(error)(error.errno, f"cannot be written ({error.strerror})", str(path)) from None
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -116,10 +116,11 @@ def _column(name: str, column: pd.Series, categories: int) -> Column:
 def _floats(column: pd.Series) -> NDArray:
     """Numbers as floats (n,); where those would join large integers, their distances from the least
     one, which say as much of another variable."""
-    kind = column.dtype.kind if isinstance(column.dtype, np.dtype) else ""
-    if kind in ("i", "u") and max(abs(int(column.min())), abs(int(column.max()))) > EXACT:
-        whole = column.to_numpy().astype(np.uint64)  # its differences wrap around, and are right
-        return (whole - whole[column.to_numpy().argmin()]).astype(float)
+    if pd.api.types.is_integer_dtype(column) and not column.hasnans:
+        low, high = int(column.min()), int(column.max())
+        if max(abs(low), abs(high)) > EXACT:
+            whole = column.to_numpy(np.int64 if low < 0 else np.uint64).astype(np.uint64)
+            return (whole - whole.dtype.type(low % 2**64)).astype(float)  # differences wrap around
     return column.to_numpy(dtype=float, na_value=np.nan)
 
 
@@ -188,9 +189,9 @@ def _robust(v: NDArray) -> NDArray:
 
 
 def standardized(v: NDArray) -> NDArray:
-    """Mean 0 and standard deviation 1; a constant becomes 0."""
-    deviation = v.std()
-    return (v - v.mean()) / (deviation if deviation > 0 else 1.0)
+    """Mean 0 and standard deviation 1, of each column; a constant becomes 0."""
+    deviation = v.std(0)
+    return (v - v.mean(0)) / np.where(deviation > 0, deviation, 1.0)
 
 
 def _one_hot(name: str, column: Column) -> NDArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,37 +16,25 @@ from remi_lib.estimate.fit import COLUMNS
 from remi_lib.estimate.independence import permutation_p
 from remi_lib.estimate.inputs import FEWEST
 from remi_lib.estimate.neighbours import MANY, K, contributions, error_of, mean_and_interval
-from remi_lib.estimate.result import interval_of
+from remi_lib.estimate.result import MutualInformation, interval_of
 from remi_lib.estimate.tables import category_pair, lower_bound
 from remi_lib.streams import numpy_generator
 
 NEAR = 0.7  # of the largest value that so many samples can show, from where on it is suspected
 FOLDS = 5  # of the lower bound
+Found = tuple[float, tuple[float, float], float, str]  # value, interval, p-value, method
 
 
-@dataclass(frozen=True)
-class Columnwise:
-    """An estimate of one column against one, in nats, as :class:`MutualInformation` has it."""
-
-    value: float
-    lower: float
-    interval: tuple[float, float]
-    p_value: float
-    method: str
-    warnings: tuple[str, ...]
-
-    def story(self) -> dict[str, Any]:
-        """Arguments of the result."""
-        return {**vars(self), "history": pd.DataFrame(columns=list(COLUMNS))}
-
-
-def columnwise(x: Column, y: Column, seed: int, test: bool = True) -> Columnwise:
+def columnwise(
+    x: Column, y: Column, seed: int, test: bool = True, notes: Iterable[str] = (), **about: Any
+) -> MutualInformation:
     """I(X; Y) of two columns.
 
     Whole numbers of many values may be numbers or ids: what the lower bound sees clearly more of
     is taken.  Without ``test`` there is no p-value, and numbers take a fifth of the time.
+    ``notes`` are the first of the warnings, ``about`` goes to the result as it is.
     """
-    notes = []
+    notes = [*notes]
     bound = _bound(x, y, seed)
     for name in ("x", "y"):
         here = x if name == "x" else y
@@ -63,8 +51,19 @@ def columnwise(x: Column, y: Column, seed: int, test: bool = True) -> Columnwise
             )
     lower = max(0.0, float(bound.mean() - 1.96 * error_of(bound)))
     if x.discrete and y.discrete:
-        return _categories(x, y, lower, seed, notes)
-    return _neighbours(x, y, lower, seed, test, notes)
+        value, interval, p, method = _categories(x, y, seed, notes)
+    else:
+        value, interval, p, method = _neighbours(x, y, seed, test, notes)
+    return MutualInformation(
+        value,
+        lower=min(lower, max(value, 0.0)),
+        interval=interval,
+        p_value=p,
+        method=method,
+        history=pd.DataFrame(columns=list(COLUMNS)),
+        warnings=notes,
+        **about,
+    )
 
 
 def once(x: Column, y: Column, groups: NDArray | None) -> tuple[Column, Column]:
@@ -90,7 +89,7 @@ def _may_be_ids(column: Column) -> bool:
     return len(np.unique(column.numbers)) <= len(column.numbers) / 10
 
 
-def _categories(x: Column, y: Column, lower: float, seed: int, notes: list[str]) -> Columnwise:
+def _categories(x: Column, y: Column, seed: int, notes: list[str]) -> Found:
     assert x.codes is not None and y.codes is not None  # noqa: PT018
     stream = numpy_generator(seed, "estimate: permutations")
     value, error, p = category_pair(x.codes, y.codes, stream)
@@ -101,13 +100,10 @@ def _categories(x: Column, y: Column, lower: float, seed: int, notes: list[str])
                 f"{name}: {(counts < 5).sum()} of its {len(counts)} values come fewer than 5 times"
             )
     method = f"table of counts, {x.values} x {y.values} values, corrected for its bias"
-    interval = interval_of(value, 1.96 * error)
-    return Columnwise(value, min(lower, value), interval, p, method, tuple(notes))
+    return value, interval_of(value, 1.96 * error), p, method
 
 
-def _neighbours(
-    x: Column, y: Column, lower: float, seed: int, test: bool, notes: list[str]
-) -> Columnwise:
+def _neighbours(x: Column, y: Column, seed: int, test: bool, notes: list[str]) -> Found:
     ties = numpy_generator(seed, "estimate: ties")
     scores = [c.spread_scores(ties) if c.codes is None else c.codes for c in (x, y)]
     labels = x.discrete, y.discrete
@@ -127,5 +123,4 @@ def _neighbours(
     stream = numpy_generator(seed, "estimate: permutations")
     p = permutation_p([x], [y], stream) if test else math.nan
     kind = "within classes (Ross 2014)" if x.discrete or y.discrete else "(Gao et al. 2017)"
-    method = f"{K} nearest neighbours {kind}"
-    return Columnwise(value, min(lower, max(value, 0.0)), interval, p, method, tuple(notes))
+    return value, interval, p, f"{K} nearest neighbours {kind}"

@@ -280,7 +280,7 @@ def _screened(x: NDArray, y: NDArray, own: NDArray, screen: bool) -> tuple[NDArr
     if not screen:
         return np.ones(x.shape[1], bool), np.ones(y.shape[1], bool)
     x, y = x[own], y[own]
-    sides = [(_standardized(v), _standardized(v**2)) for v in (x, y)]
+    sides = [(standardized(v), standardized(v**2)) for v in (x, y)]
     r = np.max([np.abs(a.T @ b) for a in sides[0] for b in sides[1]], axis=0) / np.sqrt(len(x))
     limit = np.sqrt(2 * np.log(4 * r.size))
     kept = []
@@ -289,8 +289,3 @@ def _screened(x: NDArray, y: NDArray, own: NDArray, screen: bool) -> tuple[NDArr
         use[np.argsort(-strength)[:FEW]] = True
         kept.append(use)
     return kept[0], kept[1]
-
-
-def _standardized(v: NDArray) -> NDArray:
-    deviation = v.std(0)
-    return (v - v.mean(0)) / np.where(deviation > 0, deviation, 1.0)

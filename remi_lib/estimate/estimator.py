@@ -114,11 +114,9 @@ def estimate_mi(
     if pair is None:
         return _by_critics(sample, options, notes)
     pair = once(*pair, sample.groups)
-    found = columnwise(*pair, options.seed)
     settings: dict[str, Any] = {"samples": len(pair[0]), "seed": options.seed}
     settings |= {n: described(c, "by its ranks", "by its labels") for n, c in sample.sides}
-    story = {**found.story(), "warnings": (*notes, *found.warnings)}
-    return MutualInformation(**story, settings=settings, bits=options.bits)
+    return columnwise(*pair, options.seed, notes=notes, settings=settings, bits=options.bits)
 
 
 def sampled(

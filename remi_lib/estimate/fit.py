@@ -12,28 +12,16 @@ import torch
 from torch import Tensor
 
 from remi_lib.devices import denormals_flushed
+from remi_lib.estimate.options import Options
 from remi_lib.estimate.pairs import bound_of
 from remi_lib.estimate.team import Team
-from remi_lib.losses import BoundOf
+from remi_lib.losses import BoundOf, per_row
 from remi_lib.progress import progress
 
 LOOK_EVERY, EARLY = 50, (10, 25)  # steps between two looks at the held-out pairs; first looks
 TOLERANCE = 1e-3  # nats, less than which is no progress
 COLUMNS = ("critic", "seed", "fold", "step", "training", "held_out")
 _PARTNERS = 16  # product partners of a look, at most: many looks, each a part of the time
-
-
-@dataclass(frozen=True)
-class Training:
-    """What the critics are trained with and for how long, see :func:`estimate_mi`."""
-
-    objective: BoundOf
-    per_row: bool
-    steps: int
-    patience: int
-    batch: int
-    partners: int
-    lr: float
 
 
 @dataclass(frozen=True)
@@ -55,29 +43,30 @@ class Fitted:
 
 
 @denormals_flushed()
-def fit(team: Team, plan: Training, generator: torch.Generator, label: str | None) -> Fitted:
+def fit(team: Team, options: Options, objective: BoundOf, generator: torch.Generator) -> Fitted:
     """Train all members together; leaves each at the parameters that read its watched pairs best.
 
     A member that goes non-finite keeps what it had before.  ``generator`` draws the batches.
     """
-    batch = min(plan.batch, team.rows.train.shape[1])
-    shifts = torch.arange(min(plan.partners, batch - 1) + 1)
+    rows_apart = per_row(options.name)
+    batch = min(options.batch, team.rows.train.shape[1])
+    shifts = torch.arange(min(options.partners, batch - 1) + 1)
     fused = team.data[0].device.type != "mps"
-    update = torch.optim.Adam(team.parameters(), lr=plan.lr, fused=fused)
+    update = torch.optim.Adam(team.parameters(), lr=options.lr, fused=fused)
     batches = _batches(team, batch, generator)
     best = _Best(team)
-    with progress(plan.steps, label) as bar:
-        for step in range(1, plan.steps + 1):
-            bound = plan.objective(team.table(next(batches), shifts, plan.per_row))
+    with progress(options.steps, options.label) as bar:
+        for step in range(1, options.steps + 1):
+            bound = objective(team.table(next(batches), shifts, rows_apart))
             update.zero_grad()
             (-bound.objective).sum().backward()
             update.step()
-            if step % LOOK_EVERY and step not in (*EARLY, plan.steps):
+            if step % LOOK_EVERY and step not in (*EARLY, options.steps):
                 continue
-            best.look(step, _look(team, plan.per_row))
+            best.look(step, _look(team, rows_apart))
             bar.set_postfix_str(f"held out {best.held_out:.3f} nats", refresh=False)
             bar.update(step - bar.n)
-            if best.waited(step) >= plan.patience * LOOK_EVERY or best.lost():
+            if best.waited(step) >= options.patience * LOOK_EVERY or best.lost():
                 break
     best.restore()
     alive = best.seen[1] > -math.inf
@@ -88,7 +77,7 @@ def fit(team: Team, plan: Training, generator: torch.Generator, label: str | Non
         int((~best.looks[-1][1].isfinite()).sum()),
         training,
         held_out,
-        step == plan.steps and best.late_gain() > 0.01,
+        step == options.steps and best.late_gain() > 0.01,
     )
 
 

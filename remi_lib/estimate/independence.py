@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
 from remi_lib.estimate.columns import Column, ranks_of, standardized
-from remi_lib.estimate.tables import counts_of, entropy, frequent, pairs_of
+from remi_lib.estimate.tables import coded, counts_of, entropy, frequent, pairs_of
 
 PERMUTATIONS = 199
 WAVES, FEW = 6, 2  # of a number: one column against one, several columns
@@ -56,7 +56,7 @@ def _statistics(
     weight = 1 / np.outer(turns_x, turns_y)
     slow = np.maximum.outer(turns_x, turns_y) <= FEW
     moved, line = waves_y.toarray().T, line_y.toarray().T
-    finest = [*pairs_of(frequent(x[0]), frequent(y[0]))][-1] if one else None
+    finest = [*pairs_of(coded(frequent(x[0])), coded(frequent(y[0])))][-1] if one else None
     for draw in range(PERMUTATIONS + 1):
         order = generator.permutation(n) if draw else np.arange(n)
         square = (waves_x @ moved[order]) ** 2

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from decimal import Decimal
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -114,8 +115,17 @@ def _plain(name: str, column: pd.Series) -> pd.Series:
                 )
         numbers = all(isinstance(v, Real | Decimal) and not isinstance(v, bool) for v in given)
         if len(given) and numbers:
-            return column.astype(float)
+            return _numbers(column)
     return column
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """A column of Python's numbers; large integers, which floats would join, as integers."""
+    if all(isinstance(v, Integral) for v in column[column.notna()]):
+        for kind in ("Int64", "UInt64"):
+            with suppress(OverflowError):
+                return column.astype(kind)
+    return column.astype(float)
 
 
 def paired(
@@ -139,13 +149,13 @@ def paired(
     return first.reset_index(drop=True), second.reset_index(drop=True), keep
 
 
-def same_index(name: str, values: Any, x: Any) -> None:
-    """Raise ValueError for two pandas objects whose indices differ."""
+def same_index(name: str, values: Any, x: Any, other: str = "x") -> None:
+    """Raise ValueError for two pandas objects whose indices differ; ``other``: what x is called."""
     labelled = all(isinstance(v, pd.DataFrame | pd.Series) for v in (x, values))
     if labelled and not x.index.equals(values.index):
         raise ValueError(
-            f"{name}: its index differs from that of x; align them ({name}.loc[x.index]), or pass "
-            f"{name}.to_numpy() to pair the rows by position"
+            f"{name}: its index differs from that of {other}; align them "
+            f"({name}.loc[{other}.index]), or pass {name}.to_numpy() to pair the rows by position"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
@@ -14,7 +15,8 @@ from remi_lib.estimate.columns import Column, columns_of
 from remi_lib.estimate.columnwise import columnwise, once
 from remi_lib.estimate.estimator import PER_VALUE, sampled
 from remi_lib.estimate.folds import copies
-from remi_lib.estimate.inputs import enough, frame_of
+from remi_lib.estimate.inputs import enough, frame_of, same_index
+from remi_lib.estimate.neighbours import error_of
 from remi_lib.estimate.networks import Networks, Sample, train_and_read, warnings_of
 from remi_lib.estimate.options import Options
 from remi_lib.estimate.result import MutualInformation, interval_of
@@ -46,14 +48,18 @@ def conditional_mi(
         raise TypeError(f"{name}: conditional_mi takes no such argument")
     checked = Options(seed=seed, categories=categories, **options)
     least = 4 * checked.folds
+    x = [*x] if isinstance(x, Iterator) else x  # it is read twice
     with_z, notes = sampled(x, z, categories, least=least, second="z")
-    with_y, _ = sampled(x, y, categories, least=least)
+    with_y, of_y = sampled(x, y, categories, least=least)
+    same_index("z", z, y, "y")
     columns = (with_z.x, with_y.y, with_z.y)
     if all(c.discrete for side in columns for c in side):
         joined = categories_of([c for side in columns for c in side])
         if joined.values <= len(with_z) // PER_VALUE:
             return _of_tables(*columns, checked)
-    groups = with_y.groups if with_z.groups is None else with_z.groups
+    groups = with_z.groups
+    if groups is None:
+        groups, notes = with_y.groups, of_y
     both = Sample(with_z.x, [*with_y.y, *with_z.y], groups)
     alone = Sample(with_z.x, with_z.y, groups)
     first, second = (train_and_read(sample, checked) for sample in (both, alone))
@@ -100,7 +106,7 @@ def _of_tables(
         counts = np.bincount(codes).astype(float)
         value += sign * jackknifed_entropy(counts[counts > 0])
         local -= sign * np.log(counts[codes])
-    half = 1.96 * float(local.std(ddof=1)) / math.sqrt(len(local))
+    half = 1.96 * error_of(local)
     value = max(0.0, value)
     return MutualInformation(
         value,
@@ -151,8 +157,8 @@ def mi_scores(X: Any, y: Any) -> NDArray:
     ``SelectKBest(mi_scores, k=5)``; one column against one, as :func:`~remi_lib.estimate_mi`
     estimates it at its defaults.
 
-    Raises ValueError for fewer than 50 samples, a missing or infinite value, or a y that is not one
-    column of as many.
+    Raises ValueError for fewer than 50 samples, a missing or infinite value, a y that is not one
+    column of as many, or two pandas objects whose indices differ.
     """
     columns = columns_of("X", frame_of("X", X))
     enough("X", len(columns[0]))
@@ -161,6 +167,7 @@ def mi_scores(X: Any, y: Any) -> NDArray:
         raise ValueError(f"y: has {target.shape[1]} columns; must have one")
     if len(target) != len(columns[0]):
         raise ValueError(f"y: has {len(target)} samples, X has {len(columns[0])}")
+    same_index("y", y, X, "X")
     goal = columns_of("y", target)[0]
     return np.array([_of_pair(column, goal, 0) for column in columns])
 

@@ -42,8 +42,9 @@ def numeric_pair(x: NDArray, y: NDArray, k: int = K) -> NDArray:
 
     psi(k_i) + log n - psi(x_i) - psi(y_i), with x_i and y_i how many samples lie within the
     distance of the k-th neighbour of sample i in each variable, itself included, and k_i = k, or
-    the number of equal samples where that distance is 0.  Gao et al. 2017, Algorithm 1, which is
-    Kraskov et al. 2004, Eq. 8, where no two samples are equal.
+    the number of equal samples where that distance is 0.  Kraskov et al. 2004, Eq. 8, with log n
+    for its psi(n), and with equal samples as in Gao et al. 2017, Algorithm 1 (which has log for
+    psi of x_i and y_i, too).
     """
     n = len(x)
     joint = np.column_stack([x, y])

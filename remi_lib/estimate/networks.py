@@ -13,7 +13,7 @@ from torch import Tensor
 
 from remi_lib.estimate.columns import EDGE, Column, encoded, standardized
 from remi_lib.estimate.elliptical import WIDE, Base, fit_bases, views_of
-from remi_lib.estimate.fit import Fitted, Training, fit
+from remi_lib.estimate.fit import Fitted, fit
 from remi_lib.estimate.folds import Rows, split
 from remi_lib.estimate.neighbours import K, contributions
 from remi_lib.estimate.options import Options, undisturbed
@@ -78,9 +78,7 @@ def train_and_read(sample: Sample, options: Options) -> Networks:
         team = _team(sample, rows, closed, options)
         objective = make_loss(options.name, options.weight, tau=options.tau)
         rows_apart = per_row(options.name)
-        numbers = (options.steps, options.patience, options.batch, options.partners, options.lr)
-        plan = Training(objective, rows_apart, *numbers)
-        fitted = fit(team, plan, generator(options.seed, "estimate: batches"), options.label)
+        fitted = fit(team, options, objective, generator(options.seed, "estimate: batches"))
         permutations = generator(options.seed, "estimate: permutations")
         caps = _cap(sample.x, options.device), _cap(sample.y, options.device)
         reading = read(team, fitted.alive, rows_apart, permutations, closed, caps)

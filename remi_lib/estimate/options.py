@@ -65,15 +65,13 @@ class Options:
         make_loss(self.name, self.weight, tau=self.tau)
         if needs(self.name):
             raise ValueError(f"loss: {self.name} {needs(self.name)}, which is not made here")
-        object.__setattr__(self, "device", self._device())
+        device = resolve_device("auto" if self.device is None else str(self.device))
+        object.__setattr__(self, "device", device)
 
     @property
     def name(self) -> str:
         """Of the loss."""
         return "remine" if self.loss is None else self.loss
-
-    def _device(self) -> torch.device:
-        return resolve_device("auto" if self.device is None else str(self.device))
 
     def given(self) -> list[str]:
         """Arguments that only the critics know and that are not at their defaults."""

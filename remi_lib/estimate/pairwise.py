@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from remi_lib.estimate.columns import Column
-from remi_lib.estimate.tables import coded, counts_of, entropy, frequent
+from remi_lib.estimate.tables import Codes, coded, counts_of, entropy, frequent, pairs_of
 
 MOST = 3000  # pairs of columns that are looked at; where there are more, none is
 FINE = 3  # of the tables of a number, the finest that are looked at
@@ -32,13 +31,10 @@ def strongest(x: Sequence[Column], y: Sequence[Column]) -> tuple[Column, Column]
     return found
 
 
-def _strength(of_a: list[tuple[NDArray, int]], of_b: list[tuple[NDArray, int]]) -> float:
+def _strength(of_a: list[Codes], of_b: list[Codes]) -> float:
     """Of the likelihood ratio statistics of tables, by how many SDs the largest exceeds chance."""
     z = []
-    for step in range(max(len(of_a), len(of_b))):
-        (i, k), (j, m) = of_a[min(step, len(of_a) - 1)], of_b[min(step, len(of_b) - 1)]
-        if step and k * m > len(i):
-            continue
+    for i, j, (k, m) in pairs_of(of_a, of_b):
         counts = counts_of(i, j, (k, m))
         freedom = max((k - 1) * (m - 1), 1)
         mi = entropy(counts.sum(1)) + entropy(counts.sum(0)) - entropy(counts.ravel())

@@ -23,6 +23,7 @@ CELLS, REACH = 64, 3.2  # of a number's normal scores: cells, and where the oute
 SMOOTH = (0.5, 1.0, 2.0, 4.0, 8.0)  # widths of the kernel, cells
 PRIOR = 1.0  # counts of independence that are added to a cell of a critic's table
 
+Codes = tuple[NDArray, int]
 Table = tuple[NDArray, NDArray, tuple[int, int]]
 
 
@@ -44,9 +45,9 @@ def category_pair(
 
     The plug-in value has two corrections, and the smaller result is taken.  The jackknife (Zahl
     1977) removes the bias of order 1/n, which is all of it unless most cells are empty.  The
-    chance adjustment (I - E) / (H - E) H, E the mean over permuted pairings and H the smaller
-    entropy (Vinh et al. 2010), is right for independent variables however empty the table, and
-    for equal ones.  No MI leaves [0, H].
+    chance adjustment (I - E) / (H - E), E the mean over permuted pairings and H the smaller plug-in
+    entropy (Vinh et al. 2010), times the smaller jackknifed entropy, is right for independent
+    variables however empty the table, and for equal ones.  No MI leaves [0, H].
     """
     n = len(x)
     h_x, h_y = (jackknifed_entropy(_occupied(c)) for c in (x, y))
@@ -89,7 +90,7 @@ def _occupied(codes: NDArray) -> NDArray:
 # --- codes of a column, at several widths
 
 
-def coded(column: Column) -> list[tuple[NDArray, int]]:
+def coded(column: Column) -> list[Codes]:
     """Codes (n,) and how many there are: of a category as they are, of a number by its bins."""
     if column.codes is not None:
         return [(column.codes, column.values)]
@@ -104,9 +105,11 @@ def _binned(v: NDArray, bins: int) -> tuple[NDArray, int]:
     return np.searchsorted(edges, v, side="right"), len(edges) + 1
 
 
-def pairs_of(x: Column, y: Column) -> Iterator[Table]:
-    """Codes of both and the shape of their table, from coarse to fine; none too large to fill."""
-    of_x, of_y = coded(x), coded(y)
+def pairs_of(of_x: list[Codes], of_y: list[Codes]) -> Iterator[Table]:
+    """Codes of both and the shape of their table, from coarse to fine; none too large to fill.
+
+    Of what :func:`coded` gives of two columns.
+    """
     for step in range(max(len(of_x), len(of_y))):
         (a, k), (b, m) = of_x[min(step, len(of_x) - 1)], of_y[min(step, len(of_y) - 1)]
         if step == 0 or k * m <= len(a):

@@ -42,7 +42,8 @@ class Distribution:
 def gaussian(name: str, covariance: Array, dim_x: int) -> Distribution:
     """Jointly normal, mean 0; I = log(det S_xx det S_yy / det S) / 2."""
     x, y = slice(None, dim_x), slice(dim_x, None)
-    determinants = [np.linalg.slogdet(s)[1] for s in _blocks(covariance, x, y)]
+    blocks = covariance[x, x], covariance[y, y], covariance
+    determinants = [np.linalg.slogdet(s)[1] for s in blocks]
     mi = (determinants[0] + determinants[1] - determinants[2]) / 2
     root = np.linalg.cholesky(covariance)
 
@@ -51,10 +52,6 @@ def gaussian(name: str, covariance: Array, dim_x: int) -> Distribution:
         return z[:, x], z[:, y]
 
     return Distribution(name, (dim_x, len(root) - dim_x), float(mi), draw)
-
-
-def _blocks(s: Array, x: slice, y: slice) -> tuple[Array, Array, Array]:
-    return s[x, x], s[y, y], s
 
 
 def bivariate(rho: float) -> Distribution:

@@ -15,7 +15,7 @@ from remi_lib.critics import ImageCritic
 from remi_lib.devices import resolve_device
 from remi_lib.experiments.image_runs import Run, execute, file, outputs
 from remi_lib.images import ImageSet, load_images
-from remi_lib.losses import optimal_shift
+from remi_lib.losses import optimal_shift, split_name
 from remi_lib.replication.store import cached
 from remi_lib.replication.workers import unordered
 from remi_lib.streams import generator
@@ -84,7 +84,7 @@ def critic_outputs(
     """
     jobs: list[tuple[Any, ...]] = []
     for seed in range(seeds) if isinstance(seeds, int) else seeds:
-        members = [Member(n, seed, batch, weight if n.startswith("re") else None) for n in losses]
+        members = [Member(n, seed, batch, weight if split_name(n)[1] else None) for n in losses]
         # A stack of one network per process where networks do not stack.
         parts = [members] if task.stacks else [[m] for m in members]
         jobs += [(len(jobs) + i, task, p, foreign, epochs, lr, device) for i, p in enumerate(parts)]

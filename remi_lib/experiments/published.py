@@ -33,14 +33,22 @@ def table3() -> pd.DataFrame:
 
 def table2_long() -> pd.DataFrame:
     """Table 2, a row per loss of the twelve: benchmark, dataset, loss, mi, accuracy, their _ci."""
-    wide = table2().rename(columns={"task": "benchmark"})
-    parts = []
-    for kind, prefix in (("original", ""), ("regularized", "re")):
-        part = wide[["benchmark", "dataset"]].assign(loss=prefix + wide["loss"])
-        for quantity in ("mi", "accuracy"):
-            part[quantity] = wide[f"{quantity}_{kind}"]
-            part[f"{quantity}_ci"] = wide[f"{quantity}_{kind}_ci95"]
-        parts.append(part)
+    return _long(table2())
+
+
+def table3_long() -> pd.DataFrame:
+    """Table 3, a row per loss: benchmark, dataset, loss, mi, accuracy; CE is called infonce."""
+    return _long(table3().replace({"loss": {"ce": "infonce"}}))
+
+
+def _long(wide: pd.DataFrame) -> pd.DataFrame:
+    """A row per loss of a table that has a pair of losses in a row."""
+    wide, parts = wide.rename(columns={"task": "benchmark"}), []
+    for kind, prefix in (("_original", ""), ("_regularized", "re")):
+        own = wide.filter(like=kind)
+        own.columns = own.columns.str.replace(kind, "").str.replace("ci95", "ci")
+        keys = wide[["benchmark", "dataset"]].assign(loss=prefix + wide["loss"])
+        parts.append(keys.join(own))
     return pd.concat(parts, ignore_index=True)
 
 

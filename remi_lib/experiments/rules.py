@@ -34,8 +34,7 @@ _LOSS = (
 RULES: Rules = {
     "losses": _LOSS,
     "loss": _LOSS,
-    "weight": (lambda v: v >= 0, "lambda >= 0"),
-    "weights": (lambda v: v >= 0, "lambda >= 0"),
+    **dict.fromkeys(("weight", "weights"), (lambda v: 0 <= v < math.inf, "lambda >= 0")),
     "batch": (lambda v: v >= 2, "at least 2"),
     "batches": (lambda v: v >= 2, "at least 2"),
     "lr": (lambda v: 0 < v < math.inf, "positive and finite"),
@@ -47,7 +46,7 @@ RULES: Rules = {
     "seeds": (lambda v: v >= 2, "at least 2, for an interval"),
     "repeats": (lambda v: v >= 2, "at least 2, for an interval"),
     "samples": (lambda v: v >= FEWEST, f"at least {FEWEST}, which estimate_mi needs"),
-    "levels": (lambda v: v > 0, "a positive MI in nats"),
+    "levels": (lambda v: 0 < v < math.inf, "a positive MI in nats"),
     "device": (_accepted_by(resolve_device), "a device of this machine, or auto"),
 }
 

@@ -21,7 +21,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 from pyarrow.parquet import read_metadata
@@ -246,19 +245,8 @@ def merged(former: pd.DataFrame | None, fresh: pd.DataFrame, keys: Sequence[str]
     """Rows of ``fresh`` in place of former ones with the same keys; the other former ones stay."""
     if former is None or former.empty:
         return fresh.reset_index(drop=True)
-    old, new = (pd.MultiIndex.from_frame(_plain(frame[list(keys)])) for frame in (former, fresh))
-    return pd.concat([former[~old.isin(new)], fresh], ignore_index=True)
-
-
-def _plain(keys: pd.DataFrame) -> pd.DataFrame:
-    """Keys that compare equal before and after a CSV file, which writes 2.0 as 2, None as NaN."""
-
-    def text(value: Any) -> str:
-        if pd.isna(value):
-            return ""
-        return f"{float(value):.6g}" if isinstance(value, int | float | np.number) else str(value)
-
-    return keys.map(text)
+    both = pd.concat([former, fresh], ignore_index=True)
+    return both.drop_duplicates(list(keys), keep="last", ignore_index=True)
 
 
 def one_thread() -> None:

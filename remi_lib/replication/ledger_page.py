@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment
 
-from remi_lib.paths import figures_dir
+from remi_lib.paths import atomic, figures_dir
 from remi_lib.replication.claims import EVIDENCE, collect, measured, statistic, worded
 from remi_lib.replication.messages import Status, decide, messages, table, terms
 from remi_lib.replication.registry import KINDS, NOT_RUN, SETTINGS
@@ -32,7 +32,7 @@ from remi_lib.replication.scoreboard import (
     showing_cell,
     tally,
 )
-from remi_lib.replication.store import atomic, write_json
+from remi_lib.replication.store import write_json
 
 LEDGER, LIBRARY = "The ledger", "Claims about this library"
 RULE = (

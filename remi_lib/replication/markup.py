@@ -164,4 +164,5 @@ def linked(html: str, names: Sequence[str]) -> str:
         name, anchor = match[1], (match[2] or "").replace("#cell-id=", "#cell-")
         return f'href="{name}.html{anchor}"' if name in names else "data-missing"
 
-    return re.sub(r"<a data-missing[^>]*>(.*?)</a>", r"\1", _LINK.sub(rewrite, html), flags=re.S)
+    missing = re.compile(r"<a [^>]*?data-missing[^>]*>(.*?)</a>", re.S)
+    return missing.sub(r"\1", _LINK.sub(rewrite, html))

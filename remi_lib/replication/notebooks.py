@@ -18,10 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from remi_lib.paths import cache_dir, project_root, times_dir
+from remi_lib.paths import atomic, cache_dir, project_root, times_dir
 from remi_lib.replication.parameters import ParameterError, Rules, check
 from remi_lib.replication.receipt import reference
-from remi_lib.replication.store import atomic, read_json, write_json
+from remi_lib.replication.store import read_json, write_json
 
 
 def run(

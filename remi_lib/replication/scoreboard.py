@@ -10,7 +10,7 @@ from functools import cache
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from remi_lib.paths import figures_dir, project_root
+from remi_lib.paths import atomic, figures_dir, project_root
 from remi_lib.replication.claims import measured, statistic, verdict_line, worded
 from remi_lib.replication.messages import Status, table, terms
 from remi_lib.replication.registry import (
@@ -24,7 +24,6 @@ from remi_lib.replication.registry import (
     SETTINGS,
     Verdict,
 )
-from remi_lib.replication.store import atomic
 
 GREY = "#767676"
 COLOURS = {HOLDS: "#0072B2", CONFIRMED: "#0072B2", FAILS: "#B34700"}

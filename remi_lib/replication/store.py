@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,31 +20,11 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from remi_lib.paths import cache_dir, figures_dir, times_dir
+from remi_lib.paths import atomic, cache_dir, figures_dir, times_dir
 from remi_lib.progress import say
 from remi_lib.replication.imports import reached, text_of
 
 Tables = dict[str, pd.DataFrame]
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path in the target's folder that replaces ``path`` when the block succeeds."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix
-        )
-    except OSError as error:  # it names the temporary file, or a folder: name the artifact
-        raise type(error)(error.errno, f"cannot be written ({error.strerror})", str(path)) from None
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

@@ -71,6 +71,26 @@ def test_all_pairs_in_blocks_equal_the_whole_table(block):
         torch.testing.assert_close(getattr(ours, name), value, msg=name)
 
 
+def test_infinite_scores_elsewhere_leave_the_joint_pairs_alone():
+    g, labels = torch.tensor([[1e30], [1e30], [1.0]]), torch.tensor([0, 1, 0])
+    ours = all_pairs_statistics(g, labels, torch.tensor(math.inf))
+    whole = batch_statistics(same_label_pairs(g, labels))
+    assert ours.joint.item() == whole.joint.item() == pytest.approx(1e30)
+    assert ours.row_term.item() == whole.row_term.item() == math.inf
+
+
+def test_members_may_have_labels_of_their_own():
+    generator = torch.Generator().manual_seed(0)
+    queries, bank = (
+        torch.randn(2, 5, 3, generator=generator),
+        torch.randn(2, 7, 3, generator=generator),
+    )
+    labels, known = torch.arange(10).view(2, 5) % 3, torch.arange(14).view(2, 7) % 3
+    found = neighbour_accuracy(queries, labels, bank, known, block=2)
+    for i in range(2):
+        assert found[i] == neighbour_accuracy(queries[i], labels[i], bank[i], known[i])
+
+
 def test_accuracies():
     logits = torch.tensor([[[2.0, 1.0], [0.0, 1.0], [math.nan, 9.0], [3.0, 0.0]]])
     assert class_accuracy(logits, torch.tensor([0, 1, 1, 1])).item() == 0.5

@@ -82,16 +82,6 @@ def test_a_recording_that_works_is_replayed(capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_states_have_names():
-    counter = Counter()
-    advance = Replayed(counter, lambda: [counter.x], StandIn())
-    states = []
-    for _ in range(WARM_UP + 2):
-        advance((torch.ones(2),))
-        states.append(advance.state)
-    assert states == ["warming"] * WARM_UP + ["recorded"] * 2
-
-
 @pytest.mark.parametrize("fault", ["nothing", "twice"])
 def test_a_replay_that_does_not_do_the_step_is_caught(fault, capsys):
     backend = StandIn(replay=fault)

@@ -87,6 +87,8 @@ def test_cifar_in_its_own_format(name, tmp_path, monkeypatch):
     assert data.classes == (100 if name == "cifar100" else 10)
     assert data.entropy == pytest.approx(math.log(10))  # the labels of this archive
     assert data.normalized(data.train_x[:2], 48).shape == (2, 3, 48, 48)
+    wide = data.train_x[:2, :, :20]
+    assert data.normalized(wide, wide.shape[-1]).shape[-2:] == (wide.shape[-1],) * 2
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "altered"])

@@ -13,6 +13,7 @@ import torch
 from remi_lib import LOSSES, TABLE1, Scores, class_pairs, make_loss, support_counts
 from remi_lib.losses import FAMILIES, RIVALS, regularized, split_name, title
 from remi_lib.stacking import stack
+from tests.conftest import default_dtype
 
 K = 16
 LOG_K = math.log(K)
@@ -162,22 +163,11 @@ def test_not_invariant_under_a_shift(name):
     assert make_loss(name)(table.map(table.values + 3.0)).objective < at - 0.01
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", [*LOSSES, "reinfonce_rows"])
 def test_gradients(name):
     table = random_table(11)
     values = table.values.clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda v: make_loss(name)(table.map(v)).objective, values)
-
-
-@pytest.mark.parametrize(
-    ("name", "size"), list(product(["mine", "remine", "infonce", "reinfonce", "js", "rejs"], [500]))
-)
-def test_extreme_scores_keep_the_logarithmic_losses_alive(name, size):
-    values = torch.full((4, 3), float(size)).requires_grad_()
-    bound = make_loss(name)(class_pairs(values, torch.tensor([0, 1, 2, 0])))
-    (gradient,) = torch.autograd.grad(bound.objective, values)
-    assert bound.objective.isfinite()
-    assert gradient.isfinite().all()
 
 
 def test_extreme_scores_are_what_clipping_and_the_penalty_are_for():
@@ -289,13 +279,10 @@ def test_every_family_of_the_paper_has_a_regularised_loss_and_no_rival_has():
 
 
 def test_a_default_of_float64_widens_no_float32_scores():
-    torch.set_default_dtype(torch.float64)
-    try:
+    with default_dtype(torch.float64):
         table = class_pairs(torch.randn(6, 4, dtype=torch.float32), torch.arange(6) % 4)
         for name in LOSSES:
             assert {x.dtype for x in make_loss(name)(table)} == {torch.float32}
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize(

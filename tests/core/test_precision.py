@@ -49,17 +49,13 @@ def tables(dtype: torch.dtype, scale: float) -> dict[str, Scores]:
     }
 
 
-@pytest.mark.parametrize("dtype", HALF)
-def test_every_table_is_float32_and_has_its_mass(dtype):
+@pytest.mark.parametrize("dtype", [*HALF, torch.float64])
+def test_every_table_is_float32_or_wider_and_has_its_mass(dtype):
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
     for name, table in tables(dtype, 1.0).items():
-        assert {x.dtype for x in table} == {torch.float32}, name
+        assert {x.dtype for x in table} == {wide}, name
         for mass in (table.log_joint, table.log_product):
             assert mass.exp().sum().item() == pytest.approx(1, abs=1e-5), name
-
-
-def test_double_precision_stays():
-    for name, table in tables(torch.float64, 1.0).items():
-        assert {x.dtype for x in table} == {torch.float64}, name
 
 
 @pytest.mark.parametrize("maker", ["off_diagonal", "class_pairs", "same_label_pairs"])
@@ -67,7 +63,10 @@ def test_double_precision_stays():
 @pytest.mark.parametrize("dtype", [*HALF, torch.float32])
 @pytest.mark.parametrize("name", LOSSES)
 def test_half_precision_reads_what_double_reads_of_the_same_scores(name, dtype, scale, maker):
-    """|T| up to 1e4; where the objective is finite in float32, so is its gradient in the scores."""
+    """|T| up to 1e4, and of the gradient as much as float32 knows of such a score.
+
+    What float32 cannot hold is infinite: a divergence that is seen, never a wrong finite number.
+    """
     rough = normal(B, B if maker == "off_diagonal" else K, scale=scale).to(dtype)
     if maker == "same_label_pairs":
         rough = normal(B, 8, scale=scale**0.5 / 2).to(dtype)
@@ -78,14 +77,38 @@ def test_half_precision_reads_what_double_reads_of_the_same_scores(name, dtype, 
 
     scores = table(rough)
     found = make_loss(name)(scores)
-    exact = make_loss(name)(table(rough.detach().double()))
+    double = table(rough.detach().double().requires_grad_())
+    exact = make_loss(name)(double)
     for field in found._fields:
         ours, theirs = getattr(found, field).double(), getattr(exact, field)
         theirs = theirs.float().double()  # beyond float32 the right answer is infinite
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4, msg=f"{field}")
     if found.objective.isfinite():
-        (gradient,) = torch.autograd.grad(found.objective, scores.values)
-        assert gradient.isfinite().all()
+        agree(
+            *(
+                torch.autograd.grad(b.objective, t.values)[0]
+                for b, t in ((found, scores), (exact, double))
+            )
+        )
+
+
+def agree(ours: Tensor, exact: Tensor) -> None:
+    scale = min(exact.abs().max().item(), torch.finfo(torch.float32).max)
+    torch.testing.assert_close(ours.double(), exact, rtol=1e-3, atol=1e-4 * scale)
+
+
+def test_gradients_in_bf16_would_not_agree():
+    """The control of the test above: it tells float32 from bfloat16."""
+    gradients = []
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        scores = Scores(
+            normal(B, K, scale=5.0).bfloat16().to(dtype), *class_pairs(normal(B, K), LABELS)[1:]
+        )
+        x = scores.values.requires_grad_()
+        gradients += torch.autograd.grad(make_loss("mine")(scores.map(x)).objective, x)
+    agree(gradients[1], gradients[0])
+    with pytest.raises(AssertionError, match="not close"):
+        agree(gradients[2], gradients[0])
 
 
 @pytest.mark.parametrize("dtype", HALF)
@@ -165,15 +188,6 @@ def test_a_compiled_graph_asserts_labels(fresh_compiler):
     compiled = torch.compile(class_pairs, fullgraph=True, backend="aot_eager")
     with pytest.raises((RuntimeError, ValueError), match="labels: class numbers"):
         compiled(normal(B, K), LABELS + 1)
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_accumulated_gradients_are_those_of_the_mean_objective(name):
-    x, loss = normal(2, B, K).requires_grad_(), make_loss(name)
-    (together,) = torch.autograd.grad(loss(class_pairs(x, LABELS)).objective.mean(), x)
-    for part in range(2):
-        (loss(class_pairs(x[part], LABELS)).objective / 2).backward()
-    torch.testing.assert_close(x.grad, together)
 
 
 test_bad_input_is_named = refuses(

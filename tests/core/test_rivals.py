@@ -79,19 +79,6 @@ def test_dime_by_hand():
     assert hd.objective == pytest.approx(2 - math.exp(-1.0) - math.exp(-0.5))
 
 
-def test_hellingers_optimum_is_the_log_ratio():
-    """Exact sums over a law of two cells: P = (p, 1 - p), Q = (q, 1 - q)."""
-    p, q = torch.tensor([0.7, 0.3]).double(), torch.tensor([0.2, 0.8]).double()
-
-    def objective(t):
-        return 2 - (p * (-t / 2).exp()).sum() - (q * (t / 2).exp()).sum()
-
-    best = (p / q).log()
-    assert objective(best) == pytest.approx(2 - 2 * (p * q).sqrt().sum())
-    for step in ([0.1, 0.0], [0.0, -0.1], [-0.2, 0.2]):
-        assert objective(best + torch.tensor(step)) < objective(best)
-
-
 def test_infonce_anchor_by_hand():
     size, prior = 4, 1.0
     table = one_batch((2.0, -1.0), size)
@@ -125,18 +112,6 @@ def test_each_is_a_loss_by_name_with_a_finite_gradient(name):
     # Members do not see each other.
     alone = make_loss(name)(off_diagonal(t.detach()[1]))
     torch.testing.assert_close(alone.objective, bound.objective[1].detach())
-
-
-@pytest.mark.parametrize("name", rivals.NAMES)
-def test_a_second_head_below_the_table_changes_nothing(name):
-    from remi_lib.scores import with_head
-
-    generator = torch.Generator().manual_seed(2)
-    t = torch.randn(6, 6, generator=generator)
-    plain, headed = (off_diagonal(t), with_head(off_diagonal(t), torch.ones_like(t)))
-    loss = make_loss(name)
-    torch.testing.assert_close(loss(plain).objective, loss(headed).objective)
-    torch.testing.assert_close(loss(plain).mi, loss(headed).mi)
 
 
 def test_a_table_of_no_batch_is_refused():

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
-import torch
 
 from remi_lib.losses import optimal_shift
-from remi_lib.scores import off_diagonal
 from remi_lib.streams import generator
 from remi_lib.tasks import CorrelatedGaussian, Ensemble, Member, OneHot, grid
 
@@ -42,15 +40,6 @@ def test_an_ensemble_is_its_members_with_what_follows_from_them():
     assert Ensemble([Member("flo")]).two_headed
     with pytest.raises(ValueError, match=r"^members: need at least one"):
         Ensemble([])
-
-
-def test_each_member_of_an_ensemble_is_read_by_its_own_loss():
-    members = grid(loss=["mine", "renwj", "js", "smile"], batch=6)
-    tables = off_diagonal(torch.randn(4, 6, 6, generator=generator(0, "tables")))
-    together = Ensemble(members).loss(tables)
-    for i, member in enumerate(members):
-        alone = member.make_loss()(type(tables)(*(x[i] if x.dim() > 2 else x for x in tables)))
-        torch.testing.assert_close(together.objective[i], alone.objective)
 
 
 def test_infonce_by_rows_has_infonces_table():

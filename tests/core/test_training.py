@@ -151,7 +151,7 @@ def test_device():
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="allowed here: auto, cpu"):
             resolve_device("cuda")
-    for absent in ("cpu:1", "cpu:first", "cuda:99", "tpu"):
+    for absent in ("cpu:1", "cpu:", "cpu:first", "cuda:99", "tpu"):
         with pytest.raises(ValueError, match=f"device: '{absent}' is not there"):
             resolve_device(absent)
 

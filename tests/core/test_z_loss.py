@@ -49,13 +49,6 @@ def test_it_is_the_papers_penalty_plus_a_variance(target):
     torch.testing.assert_close(per_row.mi, paper.mi)
 
 
-def test_gradients():
-    loss = make_loss("reinfonce_rows", WEIGHT, 1.0)
-    assert torch.autograd.gradcheck(
-        lambda t: loss(class_pairs(t, LABELS)).objective, (logits(),), atol=1e-8
-    )
-
-
 def test_rows_count_by_their_joint_pairs():
     """In a contrastive table a row without a joint pair is not pinned."""
     z, labels = logits(), torch.tensor([0, 0, 0, 1, 1, 2, 3])

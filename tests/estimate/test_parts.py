@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ from remi_lib.estimate.tables import (
     jackknifed_entropy,
 )
 from remi_lib.estimators.distributions import additive_noise, atoms_and_gaussian, bivariate, student
+from tests.conftest import default_dtype
 
 RNG = np.random.default_rng(0)
 
@@ -397,6 +399,7 @@ def test_copies_count_once_wherever_columns_meet_columns():
     both = np.stack([x, x + rng.normal(size=1000)], 1)[rng.integers(0, 1000, 1000)]
     once = estimate_mi(both[:, 0], both[:, 1], label=None)
     assert once.settings["samples"] == len(np.unique(both[:, 0]))
+    assert any("rows are copies of others" in w for w in once.warnings)
     assert mi_scores(both[:, :1], both[:, 1])[0] == float(once)
     assert mi_matrix(both, label=None).iloc[0, 1] == float(once)
     with pytest.raises(ValueError, match="x: has 40 different rows; needs at least 50"):
@@ -417,6 +420,24 @@ def test_an_error_of_z_is_said_of_z():
         conditional_mi(x, x, bad, drop_missing=True)
 
 
+def test_rows_of_y_and_z_must_belong_together():
+    """With x an array, only y and z know their rows; in z, X xor Z, nothing is lost."""
+    x, z = np.random.default_rng(0).integers(0, 2, size=(2, 400))
+    y, given = pd.Series(x ^ z), pd.Series(z)
+    assert float(conditional_mi((v for v in x), y, given)) == pytest.approx(math.log(2), abs=0.02)
+    with pytest.raises(ValueError, match=r"^z: its index differs from that of y"):
+        conditional_mi(x, y, given.sample(frac=1, random_state=0))
+    with pytest.raises(ValueError, match=r"^y: its index differs from that of X"):
+        mi_scores(pd.DataFrame({"a": x}), y.sample(frac=1, random_state=0))
+
+
+def test_copies_are_said_whichever_side_shows_them():
+    rng = np.random.default_rng(0)
+    y, labels = rng.normal(size=200)[rng.integers(0, 200, 200)], np.arange(200) % 2
+    found = conditional_mi(labels, y, labels, folds=2, steps=25, label=None)
+    assert any("rows are copies of others" in w for w in found.warnings)
+
+
 def test_a_conditional_result_says_what_it_is():
     labels = np.arange(400) % 2
     found = conditional_mi(labels, labels, np.arange(400) // 200, label=None)
@@ -425,11 +446,17 @@ def test_a_conditional_result_says_what_it_is():
     assert "not tested" in str(found)
 
 
-@pytest.mark.parametrize(("shift", "kind"), [(2**62, np.int64), (-(2**62), np.int64),
-                                             (2**63, np.uint64)])  # fmt: skip
+@pytest.mark.parametrize("shift", [2**62, -(2**62), 2**63])
+@pytest.mark.parametrize("kind", ["numpy", "nullable", "objects", "masked"])
 def test_large_integers_do_not_collapse(shift, kind):
     small = np.random.default_rng(0).integers(0, 10_000, 300)
-    large = np.array([int(v) + shift for v in small], dtype=kind)
+    plain = np.array([int(v) + shift for v in small], np.uint64 if shift == 2**63 else np.int64)
+    large: Any = {
+        "numpy": plain,
+        "nullable": pd.Series(plain).convert_dtypes(),
+        "objects": pd.Series(plain.tolist(), dtype=object),
+        "masked": np.ma.masked_array(plain, mask=False),
+    }[kind]
     ours, wanted = (columns_of("x", frame_of("x", v))[0] for v in (large, small))
     assert ours.numbers is not None
     assert wanted.numbers is not None
@@ -450,13 +477,10 @@ def test_groups_are_checked():
 def test_the_callers_defaults_do_not_reach_training():
     with torch.device("meta"), undisturbed(torch.device("cpu")):
         assert torch.zeros(1).device.type == "cpu"
-    torch.set_default_dtype(torch.float64)
-    try:
+    with default_dtype(torch.float64):
         with undisturbed(torch.device("cpu")):
             assert torch.zeros(1).dtype is torch.float32
         assert torch.zeros(1).dtype is torch.float64
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 def test_arguments_of_the_critics_are_single_numbers():

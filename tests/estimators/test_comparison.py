@@ -20,7 +20,6 @@ from remi_lib.estimators import comparison, trials
 from remi_lib.estimators.distributions import COMPARED, bivariate, overlapping_intervals, sparse
 from remi_lib.losses import FAMILIES, make_loss
 from remi_lib.paths import figures_dir
-from remi_lib.replication.scoreboard import write_block
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "figures" / "cpu" / "estimators"
@@ -315,10 +314,3 @@ def test_the_default_is_what_the_evidence_allows():
     assert (defaults["loss"].default, defaults["margins"].default) == (None, "both")
     assert (Options().name, Options().margins) == ("remine", "both")
     assert make_loss("remine").weight == 0.1
-
-
-def test_write_block(tmp_path, monkeypatch):
-    monkeypatch.setattr("remi_lib.replication.scoreboard.project_root", lambda: tmp_path)
-    (tmp_path / "README.md").write_text("a\n<!-- x: by y -->\nold\n<!-- /x -->\nb\n")
-    write_block("x", "new")
-    assert (tmp_path / "README.md").read_text() == "a\n<!-- x: by y -->\nnew\n<!-- /x -->\nb\n"

@@ -146,12 +146,6 @@ def test_spiral_rotates_by_an_angle_that_the_length_tells():
         d.spiral(d.bivariate(0.5))
 
 
-def test_uniform_margins_are_uniform():
-    x, _ = d.uniform_margins(d.bivariate(0.9)).sample(N, 7)
-    assert stats.kstest(x[:, 0], "uniform").pvalue > 1e-4
-    assert ndtr(0) == 0.5
-
-
 @pytest.mark.parametrize(
     "distribution", d.COMPARED + d.BENCHMARK + d.DEVELOPMENT, ids=lambda x: x.name
 )

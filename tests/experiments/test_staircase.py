@@ -16,6 +16,7 @@ from remi_lib.experiments import gaussian_staircase, staircase_oracle
 from remi_lib.experiments.verdicts.gaussian_staircase import judge
 from remi_lib.losses import FAMILIES, RIVALS, EmaMine, dv, flo, i_alpha, optimal_shift, tuba
 from remi_lib.replication.claims import Ledger
+from remi_lib.rivals import NAMES
 from remi_lib.scores import with_head
 from remi_lib.tasks import TRANSFORMS, CorrelatedGaussian, Member, StaircaseTask, grid
 from remi_lib.training import train
@@ -144,8 +145,9 @@ def test_flo_by_a_loop_and_at_the_best_head():
 def test_a_second_head_changes_nothing_for_other_bounds():
     table = random_table()
     headed = with_head(table, torch.randn(6, 6, dtype=torch.float64))
-    for name in (*LOSSES, *(row.name for row in RIVALS if row.name != "flo")):
-        torch.testing.assert_close(make_loss(name)(headed).mi, make_loss(name)(table).mi)
+    for name in (*LOSSES, *NAMES, *(row.name for row in RIVALS if row.name != "flo")):
+        for with_it, without in zip(make_loss(name)(headed), make_loss(name)(table), strict=True):
+            torch.testing.assert_close(with_it, without)
 
 
 def test_ema_mine_divides_by_the_average():

@@ -155,11 +155,6 @@ def test_from_file_to_table_and_picture(small_tree):
     assert texts == ["diverged at step 0"]
     curves = table3.curves(batches, ["log_partition", "mi"], points=5)
     assert len(curves) == 2 * 5 * 2 * 5
-    names = {loss: table3.name(loss, "clb") for loss in table3.LOSSES3}
-    figure = figures.fig9_seeds(curves, small_tree.image_set(8).entropy, names)
-    assert "diverged: NWJ" in [t.get_text() for ax in figure.axes for t in ax.texts]
-    rows = {"a": [np.zeros((4, 5, 3))] * 2, "b": [np.ones((3, 3, 3))] * 2}
-    assert len(figures.gallery(rows, ["x", "y"]).axes) == 4
 
 
 def test_rates(small_tree):

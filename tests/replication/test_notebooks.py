@@ -123,6 +123,7 @@ BAD = [
     ("losses: []", "losses: needs at least one item"),
     ("profile: gpu", "profile: must be 'cpu'"),
     ("weight: -0.1", "weight: -0.1 is not allowed; lambda >= 0"),
+    ("weight: .inf", "weight: inf is not allowed; lambda >= 0"),
     ("batch: 1", "batch: 1 is not allowed; at least 2"),
     ("losses: [mine, mien]", "losses: 'mien' is not allowed; one of mine"),
     ("losses: [mine, 3]", "losses: 3 is int"),

@@ -11,15 +11,6 @@ import pytest
 from remi_lib.replication import store
 
 
-def test_atomic_leaves_the_old_file_on_failure(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text("old")
-    with pytest.raises(ZeroDivisionError), store.atomic(path) as temporary:
-        temporary.write_text(f"half {1 / 0}")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_publish(tmp_path):
     figure, ax = plt.subplots()
     ax.plot([1, 2])

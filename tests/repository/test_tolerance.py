@@ -16,6 +16,7 @@ from remi_lib.intervals import mean_interval
 from remi_lib.replication.claims import compatible
 from remi_lib.tasks import Member, OneHotTask
 from remi_lib.training import train
+from tests.conftest import default_dtype
 
 SEEDS, STEPS = 30, 400  # ten seeds scatter too much to miss the penalty
 
@@ -61,11 +62,8 @@ def test_other_thread_counts_pass():
 
 def test_double_precision_passes():
     committed()
-    torch.set_default_dtype(torch.float64)
-    try:
+    with default_dtype(torch.float64):
         other = statistics()
-    finally:
-        torch.set_default_dtype(torch.float32)
     assert other != committed()
     assert agree(other)
 

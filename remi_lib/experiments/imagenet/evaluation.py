@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from remi_lib.experiments.imagenet.training import Trainer
 from remi_lib.experiments.imagenet.trees import InOrder, Pictures, Split, Unreadable, feed
 from remi_lib.progress import progress
 from remi_lib.replication.store import Tables
+from remi_lib.stillness import frozen
 from remi_lib.training import divergence
 
 
@@ -73,15 +73,15 @@ def result_tables(trainer: Trainer, evaluation: pd.DataFrame) -> Tables:
     batches = trainer.history([*state.statistics, missing])
     batches["epoch"] = batches["step"] // trainer.per_epoch
     lost = divergence(batches).set_index("member")
-    last = batches[batches["epoch"] == run.epochs - 1].groupby("member")["mi"]
-    flat = (last.max() - last.min() < 1e-5) & last.apply(lambda x: bool(np.isfinite(x).all()))
+    last = batches[batches["epoch"] == run.epochs - 1]
+    flat = frozen(torch.tensor(last.pivot(index="step", columns="member", values="mi").to_numpy()))
     summary = pd.DataFrame([asdict(m) for m in run.members]).assign(
         benchmark=run.task.benchmark,
         dataset=trainer.data.name,
         epochs=run.epochs,
         diverged_step=lost["step"].astype(float),
         first_term=lost["first_term"].fillna(""),
-        frozen=flat,
+        frozen=flat.numpy(),
         images=state.step * run.batch,
         seconds=state.seconds,
         unreadable=len(state.unreadable),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,9 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import joblib
 import pandas as pd
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from remi_lib import distributed
 from remi_lib.checks import at_least
@@ -21,9 +18,9 @@ from remi_lib.distributed import share, world
 from remi_lib.experiments.imagenet.evaluation import evaluate, result_tables
 from remi_lib.experiments.imagenet.training import LongRun, train
 from remi_lib.experiments.imagenet.trees import Tree, open_tree
-from remi_lib.paths import cache_dir
 from remi_lib.progress import say
 from remi_lib.replication.store import locked, read_json, read_tables, write_json, write_tables
+from remi_lib.replication.workers import WorkerDied, unordered
 from remi_lib.tasks import ImageTask, Member
 
 MODULE = "remi_lib.experiments.imagenet.longrun"  # also when it runs as __main__
@@ -99,10 +96,9 @@ def finish(
     for _ in range(ATTEMPTS):
         if not missing:
             break
-        parallel = joblib.Parallel(at_once, batch_size=1)
         try:
-            parallel(joblib.delayed(_work)(run, tree, resources, cache_dir()) for run in missing)
-        except (TerminatedWorkerError, subprocess.CalledProcessError) as error:
+            list(unordered(_work, [(run, tree, resources) for run in missing], at_once))
+        except (WorkerDied, subprocess.CalledProcessError) as error:
             say(f"a run died ({str(error).splitlines()[0]}); going on from its checkpoint")
         missing = [run for run in missing if read_tables(run.folder(tree)) is None]
     if missing:
@@ -121,9 +117,7 @@ def load(runs: Sequence[LongRun], tree: Tree) -> Results:
     )
 
 
-def _work(run: LongRun, tree: Tree, resources: Resources, cache: Path) -> None:
-    # Worker processes outlive a call, and with it the environment they were started in.
-    os.environ["REMI_CACHE"] = str(cache)
+def _work(run: LongRun, tree: Tree, resources: Resources) -> None:
     if resources.processes == 1:
         execute(run, tree, resources, run.name)
         return

@@ -122,13 +122,8 @@ def table3(runs: pd.DataFrame, entropy: float) -> pd.DataFrame:
 
 def _published() -> dict[tuple[str, str, str], float]:
     """The paper's Table 3 by (benchmark, loss, quantity); CE is called infonce."""
-    found = {}
-    for row in published.table3().to_dict("records"):
-        family = "infonce" if row["loss"] == "ce" else row["loss"]
-        for prefix, kind in (("", "original"), ("re", "regularized")):
-            for quantity in ("mi", "accuracy"):
-                found[row["task"], prefix + family, quantity] = row[f"{quantity}_{kind}"]
-    return found
+    rows = published.table3_long().set_index(["benchmark", "loss"])[["mi", "accuracy"]]
+    return rows.stack().to_dict()
 
 
 def printed_table3(table: pd.DataFrame, ours: str) -> pd.DataFrame:

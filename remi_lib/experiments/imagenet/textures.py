@@ -7,8 +7,6 @@ on (seed, split, class, number) alone.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from colorsys import hsv_to_rgb
 from dataclasses import asdict, dataclass
@@ -21,7 +19,7 @@ from numpy.typing import NDArray
 from remi_lib.checks import at_least
 from remi_lib.paths import cache_dir
 from remi_lib.progress import progress, say
-from remi_lib.replication.store import config_key, locked
+from remi_lib.replication.store import atomic_folder, config_key, locked
 from remi_lib.streams import numpy_generator
 
 Field = NDArray[np.float32]
@@ -167,12 +165,8 @@ def tree(textures: Textures) -> Path:
     with locked(root):
         if root.is_dir():
             return root
-        temporary = Path(tempfile.mkdtemp(dir=root.parent, prefix=".textures-"))
-        try:
-            write_tree(textures, temporary, "drawing textures")
-            temporary.rename(root)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with atomic_folder(root) as fresh:
+            write_tree(textures, fresh, "drawing textures")
     count = textures.classes * (textures.train + textures.val)
     say(f"textures: {count} JPEG files of {textures.classes} classes drawn into {root.name}")
     return root

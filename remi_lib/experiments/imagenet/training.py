@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -24,11 +25,11 @@ from remi_lib.distributed import gather, share, world
 from remi_lib.experiments.imagenet.trees import Batches, Pictures, Tree, feed
 from remi_lib.images import ImageSet
 from remi_lib.losses import title
-from remi_lib.paths import cache_dir
+from remi_lib.paths import atomic, cache_dir
 from remi_lib.progress import progress, say
-from remi_lib.replication.store import atomic, config_key
+from remi_lib.replication.store import config_key
 from remi_lib.tasks import Ensemble, ImageTask, Member, member_config
-from remi_lib.training import all_lost, ascend, divergence
+from remi_lib.training import all_lost, ascend, divergence, tidy
 
 MODULE = "remi_lib.experiments.imagenet.evaluation"  # a result is filed by it and this one
 FLUSH = 20  # steps between looks at what the device has recorded
@@ -189,15 +190,10 @@ class Trainer:
 
     def history(self, blocks: Sequence[Tensor], start: int = 0) -> pd.DataFrame:
         """Recorded steps (n, M, names), the first being ``start``: a row per member and step."""
-        values = torch.cat(list(blocks)).double().numpy()
-        columns = self.state.names
-        frames = [
-            pd.DataFrame(values[:, i], columns=columns).assign(
-                member=i, loss=m.loss, seed=m.seed, step=range(start, start + len(values))
-            )
-            for i, m in enumerate(self.run.members)
-        ]
-        return pd.concat(frames, ignore_index=True)
+        values, names = torch.cat(list(blocks)).double().numpy(), self.state.names
+        steps = np.arange(start, start + len(values))
+        found = tidy(self.run.members, steps, values, names)
+        return found[[*names, "member", "loss", "seed", "step"]]
 
 
 class Watch:

@@ -63,8 +63,7 @@ def judge_pairs(
     """
     ran = set(slb["loss"])
     pairs = [family for family in FAMILIES if {family, "re" + family} <= ran]
-    if pairs:
-        judge_gains(ledger, dataset, "slb", slb, trained(slb, pairs), answers)
+    judge_gains(ledger, dataset, "slb", slb, trained(slb, pairs), answers)
     others = trained(slb, [family for family in pairs if family != "js"])
     if others:
         closer = -gains(slb, others, "error")
@@ -79,8 +78,11 @@ def judge_js_target(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
 
 def judge_middle(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:
     """Judge from SLB runs of all lambdas whether the MI comes closer at the middle one."""
-    closer = -gains(at_best_weight(slb, PAPER_WEIGHTS[1:2]), trained(slb, FAMILIES), "error")
-    sayer(ledger, dataset)("table2.slb.closer-at-middle-lambda", closer.mean(axis=1), dict(closer))
+    families = trained(slb, FAMILIES)
+    if families:
+        closer = -gains(at_best_weight(slb, PAPER_WEIGHTS[1:2]), families, "error")
+        say = sayer(ledger, dataset)
+        say("table2.slb.closer-at-middle-lambda", closer.mean(axis=1), dict(closer))
 
 
 def judge_beats_ce(

@@ -126,7 +126,9 @@ def judge_gains(
     families: Sequence[str],
     answers: pd.DataFrame | None = None,
 ) -> None:
-    """Judge what the penalty gains the families in a benchmark, in MI and in accuracy."""
+    """Judge what the penalty gains the families in a benchmark; nothing where there is none."""
+    if not families:
+        return
     say = sayer(ledger, dataset)
     closer = -gains(runs, families, "error")
     say(f"table2.{benchmark}.closer", closer.mean(axis=1), dict(closer))

@@ -43,7 +43,7 @@ def judge(
         clip, penalty = (f[f["dataset"] == name] for f in (squares["clip"], squares["penalty"]))
         judge_squares(ledger, name, clip, penalty)
         plain = scaled["divided by √d"].query("dataset == @name")
-        judge_scaled(ledger, name, plain[~plain["loss"].str.startswith("re")])
+        judge_scaled(ledger, name, plain[plain["loss"].isin(FAILING)])
 
 
 def judge_squares(ledger: Ledger, dataset: str, clip: pd.DataFrame, penalty: pd.DataFrame) -> None:
