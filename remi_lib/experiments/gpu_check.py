@@ -112,7 +112,9 @@ def half_precision(device: torch.device, size: int = 224) -> Check:
     return Check("bfloat16 encoder against float32", value, 0.03, f"ResNet-18 at {size} pixels")
 
 
-def half_precision_cell(device: torch.device, size: int = 64, steps: int = 3 * STEPS) -> Check:
+def half_precision_cell(
+    device: torch.device, size: int = 64, steps: int = 3 * STEPS, net: str = "resnet18"
+) -> Check:
     """A training with a bfloat16 encoder against the same in float32: ReMINE in SLB on digits.
 
     The difference of the mean estimate of the last third of the steps, in standard deviations of
@@ -120,7 +122,7 @@ def half_precision_cell(device: torch.device, size: int = 64, steps: int = 3 * S
     """
     late = {}
     for precision in ("float32", "bfloat16"):
-        task = ImageTask("digits", net="resnet18", size=size, precision=precision)
+        task = ImageTask("digits", net=net, size=size, precision=precision)
         with current(device), tensor_float(False):
             found = train(task, [Member("remine", 0, 10)], steps, 1e-3, "adam", device=str(device))
         late[precision] = found.history.terms["mi"].tail(steps // 3)

@@ -13,7 +13,6 @@ import torch
 from remi_lib import LOSSES, TABLE1, Scores, class_pairs, make_loss, support_counts
 from remi_lib.losses import FAMILIES, RIVALS, regularized, split_name, title
 from remi_lib.stacking import stack
-from tests.conftest import default_dtype
 
 K = 16
 LOG_K = math.log(K)
@@ -279,10 +278,13 @@ def test_every_family_of_the_paper_has_a_regularised_loss_and_no_rival_has():
 
 
 def test_a_default_of_float64_widens_no_float32_scores():
-    with default_dtype(torch.float64):
+    torch.set_default_dtype(torch.float64)
+    try:
         table = class_pairs(torch.randn(6, 4, dtype=torch.float32), torch.arange(6) % 4)
         for name in LOSSES:
             assert {x.dtype for x in make_loss(name)(table)} == {torch.float32}
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize(

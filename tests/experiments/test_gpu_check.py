@@ -38,7 +38,7 @@ def test_comparisons_hold_on_a_cpu():
 
 
 def test_a_training_in_half_precision_comes_out_alike():
-    assert gpu_check.half_precision_cell(CPU, 8, 30).passed
+    assert gpu_check.half_precision_cell(CPU, 8, 90, "resnet8").passed
 
 
 def test_a_half_precision_that_is_wrong_does_not_pass(monkeypatch):
@@ -49,7 +49,7 @@ def test_a_half_precision_that_is_wrong_does_not_pass(monkeypatch):
         return out * (task.precision != "bfloat16")
 
     monkeypatch.setattr(ImageTask, "outputs_of", zeroed)
-    assert not gpu_check.half_precision_cell(CPU, 8, 30).passed
+    assert not gpu_check.half_precision_cell(CPU, 8, 90, "resnet8").passed
 
 
 def test_a_difference_that_is_not_a_number_does_not_pass():
