@@ -65,6 +65,7 @@ def read(name: str, folder: Path) -> Folders:
 
     Raises:
         FileNotFoundError: a class or an image is missing; the message says where and how many.
+        ValueError: an image cannot be decoded; the message names its file.
     """
     layout = LAYOUTS[name]
     splits = [_listed(name, folder / split, layout.classes) for split, _ in _splits(layout)]

@@ -82,7 +82,7 @@ def load_images(name: str, root: Path | None = None) -> ImageSet:
     ``cifar10_10k`` is CIFAR-10 with the first 1000 training images of each class.
 
     Raises:
-        ValueError: the name is none of :data:`IMAGE_SETS`.
+        ValueError: the name is none of :data:`IMAGE_SETS`, or a file in a folder is damaged.
         FileNotFoundError: the set is missing, truncated or altered; it is left as it is.
     """
     if name == "digits":

@@ -23,11 +23,11 @@ class MutualInformation(float):
         value: the number itself.
         lower: 97.5% lower confidence bound of the MI, never below 0: a Donsker-Varadhan bound of
             critics that did not see the samples it is read on, less 1.96 standard errors.
-        interval: value -+ 1.96 standard errors (times 1.4 with neighbours, whose local values
-            depend on each other), a negative value counting as 0, which the MI never
-            is below.  The upper end is raised by a measure of the bias: with critics by how much
-            more they read on their training pairs than on held-out ones, with neighbours by what
-            the estimate loses from 3 to 8 of them.  See :func:`interval_of`.
+        interval: value -+ 1.96 standard errors, a negative value counting as 0, which the MI never
+            is below.  With neighbours the error is enlarged (:data:`.neighbours.SPREAD`), as local
+            values depend on each other.  The upper end is raised by a measure of the bias: with
+            critics by how much more they read on their training pairs than on held-out ones, with
+            neighbours by what the estimate loses from 3 to 8 of them.  See :func:`interval_of`.
         p_value: against independence, by permuting the pairs.
         method: what gave the value.
         history: a row per critic, seed, fold and look: ``step``, and what the bound reads (nats)

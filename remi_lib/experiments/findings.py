@@ -243,6 +243,7 @@ def _spread(profile: str, name: str, what: str) -> str:
         own = frame[(frame["benchmark"] == "clb") & (frame["loss"] == "mine")]
         if what == "mi_sd":
             return float(own["mi_sd"].mean())
+        # What that spread makes of the paper's five seeds, however many ran here.
         return float(stats.t.ppf(0.975, 4) * own["mi"].std() / math.sqrt(5))
 
     return measured(profile, "table2_runs", "04", read)

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from remi_lib.experiments import (
@@ -31,6 +30,7 @@ from remi_lib.experiments.imagenet.trees import IMAGENET_IMAGES
 from remi_lib.losses import RIVALS
 from remi_lib.paths import project_root
 from remi_lib.replication.scoreboard import markdown_table, write_block
+from remi_lib.replication.store import read_yaml
 from remi_lib.tasks import ImageTask
 
 PROFILES = ("gpu32", "gpu")
@@ -139,7 +139,7 @@ def parameters(profile: str, root: Path | None = None) -> dict[str, dict[str, An
     files = sorted(((root or project_root()) / "params" / profile).glob("*.yaml"))
     if not files:
         raise ValueError(f"profile: params/{profile} has no parameter files")
-    return {file.stem: yaml.safe_load(file.read_text(encoding="utf-8")) for file in files}
+    return {file.stem: read_yaml(file) for file in files}
 
 
 def image_runs(given: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Run]]:

@@ -7,8 +7,6 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-import yaml
-
 from remi_lib import rivals
 from remi_lib.experiments import (
     full_cifar10,
@@ -24,6 +22,7 @@ from remi_lib.experiments import (
 )
 from remi_lib.paths import project_root
 from remi_lib.replication.cells import Cell
+from remi_lib.replication.store import read_yaml
 from remi_lib.tasks import Member, StaircaseTask, grid, member_config
 
 PROFILE = "overnight"
@@ -41,7 +40,7 @@ RIVALS = (
 def parameters(name: str = "06_gaussian_staircase") -> dict[str, Any]:
     """The values of a notebook's parameter file in this profile."""
     path = project_root() / "params" / PROFILE / f"{name}.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return read_yaml(path)
 
 
 def task_of(p: dict[str, Any]) -> StaircaseTask:

@@ -105,5 +105,5 @@ def judge(rows: pd.DataFrame, profile: str) -> Ledger:
     ):
         own = offered(runs, losses)
         if own["seed"].nunique() > 1:
-            lambda_sweep.judge_closer(ledger, DATASET, claim, own)
+            lambda_sweep.judge_closer_at_best(ledger, DATASET, claim, own)
     return ledger

@@ -25,10 +25,10 @@ from functools import cache
 from importlib.resources import files
 
 import pandas as pd
-import yaml
 
 from remi_lib.replication.claims import CONFIRMED, FAILS, HOLDS, NOT_RUN, SETTINGS
 from remi_lib.replication.registry import PROVENANCES, known_datasets
+from remi_lib.replication.store import read_yaml
 
 KEPT = (HOLDS, CONFIRMED)
 SET_ASIDE = "set aside"  # in place of the verdict of a claim that presumes what does not hold
@@ -150,9 +150,7 @@ class Finding:
 @cache
 def messages() -> tuple[Message, ...]:
     """The rows of ``data/messages.yaml``."""
-    rows = yaml.safe_load(
-        (files("remi_lib") / "data" / "messages.yaml").read_text(encoding="utf-8")
-    )
+    rows = read_yaml(files("remi_lib") / "data" / "messages.yaml")
     return tuple(
         Message(**row | {"limits": tuple(Limit(**one) for one in row.get("limits", ()))})
         for row in rows

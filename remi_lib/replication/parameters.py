@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from remi_lib.replication.store import read_yaml
 
 # Per key a test of a value, or of each item of a list, and what it allows in words.
 Rules = Mapping[str, tuple[Callable[[Any], bool], str]]
@@ -16,19 +16,6 @@ Rules = Mapping[str, tuple[Callable[[Any], bool], str]]
 
 class ParameterError(ValueError):
     """A parameter file that does not fit its notebook; the message names file, key and value."""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key that is given twice is an error, not the last of the two."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for i, key in enumerate(keys) if key in keys[:i]]
-        if twice:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{twice[0]!r} is given twice", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
 
 
 def declared(notebook: Path) -> dict[str, Any]:
@@ -50,9 +37,9 @@ def check(notebook: Path, parameters: Path, rules: Rules | None = None) -> dict[
     """The values of a parameter file, verified against the notebook and the ``rules``."""
     expected = declared(notebook)
     try:
-        given = yaml.load(parameters.read_text(encoding="utf-8"), _Loader) or {}
-    except yaml.YAMLError as error:
-        raise ParameterError(f"{parameters}: is not YAML: {error}") from error
+        given = read_yaml(parameters) or {}
+    except ValueError as error:
+        raise ParameterError(str(error)) from error
     if not isinstance(given, dict):
         raise ParameterError(f"{parameters}: must hold 'key: value' lines")
     for key, value in given.items():

@@ -17,9 +17,8 @@ from importlib.resources import files
 from itertools import product
 from typing import Any
 
-import yaml
-
 from remi_lib.replication.evidence import ESTIMANDS, Evidence, measure
+from remi_lib.replication.store import read_yaml
 
 
 class Verdict(StrEnum):
@@ -155,9 +154,7 @@ class Claim:
 @cache
 def known_datasets() -> dict[str, dict[str, Any]]:
     """The problems that claims are about: printed title, setting, what they need."""
-    return yaml.safe_load(
-        (files("remi_lib") / "data" / "datasets.yaml").read_text(encoding="utf-8")
-    )
+    return read_yaml(files("remi_lib") / "data" / "datasets.yaml")
 
 
 DATASETS: dict[str, str] = {name: found["title"] for name, found in known_datasets().items()}
@@ -169,7 +166,7 @@ def registry() -> dict[str, Claim]:
     claims: dict[str, Claim] = {}
     folder = files("remi_lib") / "data" / "claims"
     for path in sorted(folder.iterdir(), key=lambda p: p.name):
-        for entry in yaml.safe_load(path.read_text(encoding="utf-8")):
+        for entry in read_yaml(path):
             for claim in _expanded(entry, path.name.removesuffix(".yaml")):
                 if claim.id in claims:
                     raise ValueError(f"{path.name}: claim {claim.id!r} is there twice")

@@ -15,6 +15,7 @@ from remi_lib.experiments.verdicts.common import (
     accuracy_lead,
     at_best_weight,
     gains,
+    judge_closer,
     judge_gains,
     sayer,
     seeds_with,
@@ -65,9 +66,7 @@ def judge_pairs(
     pairs = [family for family in FAMILIES if {family, "re" + family} <= ran]
     judge_gains(ledger, dataset, "slb", slb, trained(slb, pairs), answers)
     others = trained(slb, [family for family in pairs if family != "js"])
-    if others:
-        closer = -gains(slb, others, "error")
-        sayer(ledger, dataset)("table2.slb.closer-without-js", closer.mean(axis=1), dict(closer))
+    judge_closer(ledger, dataset, "table2.slb.closer-without-js", slb, others)
 
 
 def judge_js_target(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
@@ -78,11 +77,8 @@ def judge_js_target(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
 
 def judge_middle(ledger: Ledger, dataset: str, slb: pd.DataFrame) -> None:
     """Judge from SLB runs of all lambdas whether the MI comes closer at the middle one."""
-    families = trained(slb, FAMILIES)
-    if families:
-        closer = -gains(at_best_weight(slb, PAPER_WEIGHTS[1:2]), families, "error")
-        say = sayer(ledger, dataset)
-        say("table2.slb.closer-at-middle-lambda", closer.mean(axis=1), dict(closer))
+    runs, families = at_best_weight(slb, PAPER_WEIGHTS[1:2]), trained(slb, FAMILIES)
+    judge_closer(ledger, dataset, "table2.slb.closer-at-middle-lambda", runs, families)
 
 
 def judge_beats_ce(

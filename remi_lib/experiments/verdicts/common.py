@@ -118,6 +118,18 @@ def accuracy_gains(
     return gain(families), {f: gain([f]) for f in families}
 
 
+def judge_closer(
+    ledger: Ledger, dataset: str, claim: str, runs: pd.DataFrame, families: Sequence[str]
+) -> None:
+    """Judge by a claim whether the penalty brings the families' MI closer to H(Y).
+
+    Where there is none the claim stays "not run".
+    """
+    if families:
+        closer = -gains(runs, families, "error")
+        sayer(ledger, dataset)(claim, closer.mean(axis=1), dict(closer))
+
+
 def judge_gains(
     ledger: Ledger,
     dataset: str,
@@ -130,8 +142,7 @@ def judge_gains(
     if not families:
         return
     say = sayer(ledger, dataset)
-    closer = -gains(runs, families, "error")
-    say(f"table2.{benchmark}.closer", closer.mean(axis=1), dict(closer))
+    judge_closer(ledger, dataset, f"table2.{benchmark}.closer", runs, families)
     better, parts = accuracy_gains(runs, families, test_images(dataset), answers)
     say(f"table2.{benchmark}.accuracy", better, parts)
     say(f"table2.{benchmark}.harmless", worst_cost(parts), parts)

@@ -14,7 +14,7 @@ from remi_lib.experiments.verdicts.benchmark import prepared, way
 from remi_lib.experiments.verdicts.common import (
     PAPER_WEIGHTS,
     at_best_weight,
-    gains,
+    judge_closer,
     judge_gains,
     sayer,
     seeds_with,
@@ -58,13 +58,11 @@ def judge_scaled(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
     _share(sayer(ledger, dataset), "ablation.scaled", prepared(runs), FAILING, False)
 
 
-def judge_closer(ledger: Ledger, dataset: str, claim: str, runs: pd.DataFrame) -> None:
-    """Judge by a claim whether the penalty brings what trains without it closer to H(Y)."""
+def judge_closer_at_best(ledger: Ledger, dataset: str, claim: str, runs: pd.DataFrame) -> None:
+    """Judge by a claim whether the best lambda brings what trains without it closer to H(Y)."""
     chosen = at_best_weight(runs)
     families = trained(chosen, [family for family in FAMILIES if family in set(chosen["loss"])])
-    if families:
-        closer = -gains(chosen, families, "error")
-        sayer(ledger, dataset)(claim, closer.mean(axis=1), dict(closer))
+    judge_closer(ledger, dataset, claim, chosen, families)
 
 
 def judge_pairs(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
@@ -74,8 +72,8 @@ def judge_pairs(ledger: Ledger, dataset: str, runs: pd.DataFrame) -> None:
     if not families:  # nothing to compare; the claims stay "not run"
         return
     judge_gains(ledger, dataset, "clb", chosen, families)
-    middle = -gains(at_best_weight(runs, PAPER_WEIGHTS[1:2]), families, "error")
-    say("table2.clb.closer-at-middle-lambda", middle.mean(axis=1), dict(middle))
+    middle = at_best_weight(runs, PAPER_WEIGHTS[1:2])
+    judge_closer(ledger, dataset, "table2.clb.closer-at-middle-lambda", middle, families)
     both = chosen[chosen["loss"].isin([*families, *map(regularized, families)])]
     come = both.assign(way=way(both)).pivot(index="seed", columns="loss", values="way")
     say("table2.clb.pairs-half-way", come.mean(axis=1), dict(come))
