@@ -206,11 +206,13 @@ def measure(size: int, batch: int, precision: str, device: torch.device, images:
     return Rate(size, batch, precision, ours, plain_loop(size, batch, steps, device))
 
 
-def sharing(alone: Rate, device: torch.device, images: int = 900) -> dict[int, float]:
-    """Images per second of 1, 2 and 4 processes together, in the cell of a measured rate."""
+def sharing(
+    alone: Rate, device: torch.device, images: int = 900, counts: Sequence[int] = (2, 4)
+) -> dict[int, float]:
+    """Images per second of one process and of several together, in the cell of a measured rate."""
     task = Noise(size=alone.size, precision=alone.precision)
     steps = max(images // alone.batch, 1)
-    shared = {count: at_once(count, task, alone.batch, steps, device) for count in (2, 4)}
+    shared = {count: at_once(count, task, alone.batch, steps, device) for count in counts}
     return {1: alone.ours} | shared
 
 

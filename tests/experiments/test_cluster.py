@@ -18,14 +18,29 @@ ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
 
+def two_nodes(attempts: int = 3):
+    """A cluster of two nodes.
+
+    A node waits 15 seconds, no setting changes that (ray issue 65983), for an agent whose first
+    start takes longer on a busy machine.
+    """
+    cluster = cluster_utils.Cluster()
+    try:
+        cluster.add_node(num_cpus=1, include_dashboard=False)
+        cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+    except Exception:
+        cluster.shutdown()
+        if attempts == 1:
+            raise
+        return two_nodes(attempts - 1)
+    return cluster
+
+
 @pytest.fixture(scope="module")
 def address():
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
-    cluster = cluster_utils.Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
-    )
-    cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
+    cluster = two_nodes()
     yield cluster.address
     ray.shutdown()
     cluster.shutdown()

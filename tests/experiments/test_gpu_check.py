@@ -65,8 +65,8 @@ def test_both_loops_run():
 
 def test_processes_share_a_device():
     """Two finish what one does, each on its own, and the clock sees both."""
-    shared = gpu_check.sharing(Rate(32, 5, "float32", 1e9, 1.0), CPU, images=5)
-    assert list(shared) == [1, 2, 4]
+    shared = gpu_check.sharing(Rate(32, 5, "float32", 1e9, 1.0), CPU, images=5, counts=(2,))
+    assert list(shared) == [1, 2]
     assert shared[1] == 1e9
     assert 0 < shared[2] < 1e5
 

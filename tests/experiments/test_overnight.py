@@ -34,7 +34,7 @@ def toy_parameters(monkeypatch):
         monkeypatch.setattr(module, "parameters", lambda: TINY)
     monkeypatch.setattr(overnight, "THIN", 5)
     groups = one_hot_controls.groups(
-        lrs=(0.1, 0.03, 0.01), batches=(32,), drift_batches=(100, 1000), seeds=6, steps=120
+        lrs=(0.1, 0.03, 0.01), batches=(32,), drift_batches=(100, 1000), seeds=6, steps=60
     )
     monkeypatch.setattr(one_hot_controls, "groups", lambda: groups)
 
