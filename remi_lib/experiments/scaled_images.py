@@ -101,6 +101,7 @@ def judge(rows: pd.DataFrame, profile: str) -> Ledger:
         lambda_sweep.judge_scaled(ledger, DATASET, own)
     for claim, runs, losses in (
         ("ablation.scaled-penalty", divided, (*FAILING, *RESCUED)),
+        ("ablation.scaled-pairs", divided, PAIRS),
         ("ablation.cosine-penalty", cosines, PAIRS),
     ):
         own = offered(runs, losses)

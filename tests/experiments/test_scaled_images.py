@@ -17,7 +17,7 @@ from remi_lib.replication import cells
 from tests.conftest import crossed
 
 CLAIM = "ablation.scaled@cifar10_10k"
-GAINS = ("ablation.scaled-penalty@cifar10_10k", "ablation.cosine-penalty@cifar10_10k")
+GAINS = [f"ablation.{x}@cifar10_10k" for x in ("scaled-penalty", "scaled-pairs", "cosine-penalty")]
 WEIGHTS = (0.1, 0.01)
 
 
@@ -73,7 +73,7 @@ def test_a_seed_fails_with_any_of_its_losses(lost, value):
 
 
 @pytest.mark.parametrize(("scale", "families", "claim"), [
-    ("sqrt", FAILING, GAINS[0]), ("cosine", TRAINING, GAINS[1])
+    ("sqrt", FAILING, GAINS[0]), ("sqrt", TRAINING, GAINS[1]), ("cosine", TRAINING, GAINS[2])
 ])  # fmt: skip
 @pytest.mark.parametrize(("gain", "verdict"), [(0.1, "holds"), (-0.1, "does not hold")])
 def test_the_gain_is_that_at_the_lambda_of_best_mi(scale, families, claim, gain, verdict):
