@@ -58,7 +58,7 @@ def test_the_study_has_every_cell_once():
 def rows(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REMI_CACHE", str(tmp_path_factory.mktemp("cache")))
-        small = controls.groups(batches=(32,), drift_batches=(100, 1000), seeds=2, steps=120)
+        small = controls.groups(batches=(32,), drift_batches=(100, 1000), seeds=2, steps=40)
         return pd.concat([controls.run(group) for group in small], ignore_index=True)
 
 

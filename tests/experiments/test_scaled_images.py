@@ -42,7 +42,8 @@ def test_nothing_but_the_scale_differs_from_the_runs_of_plain_scores():
     assert {key for key, n in seeds.items() if n > 2} == {("sqrt", x, None) for x in FAILING}
 
 
-def test_a_sitting_publishes_and_judges():
+def test_a_sitting_publishes_and_judges(monkeypatch):
+    monkeypatch.setattr(scaled_images, "PAPER_WEIGHTS", WEIGHTS[1:])
     overnight.publish_runs("fig6_scaled", scaled_images)  # nothing to say yet
     assert not (figures_dir("overnight") / "fig6_scaled.csv").exists()
     plan = list(scaled_images.image_cells())
