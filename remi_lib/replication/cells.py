@@ -146,14 +146,23 @@ def provenance(cell: Cell, seconds: float | None = None) -> Record:
 
 
 def commit() -> str:
-    """The checkout's commit, "-dirty" if a tracked file differs from it; "unknown" without git."""
-    git = ["git", "-C", str(project_root()), "describe", "--always", "--dirty"]
-    options = ["--abbrev=12", "--exclude=*"]
-    with suppress(OSError, subprocess.CalledProcessError):
-        return subprocess.check_output(
-            [*git, *options], text=True, stderr=subprocess.DEVNULL
-        ).strip()
-    return "unknown"
+    """The checkout's commit; "-dirty" if a tracked file outside figures/ differs from it.
+
+    A sitting writes into figures/ itself, and nothing there computes.  "unknown" without git.
+    """
+
+    def git(*command: str) -> subprocess.CompletedProcess[str]:
+        words = ["git", "-C", str(project_root()), *command]
+        return subprocess.run(words, capture_output=True, text=True)
+
+    try:
+        head = git("rev-parse", "--short=12", "HEAD")
+        changed = git("diff", "--quiet", "HEAD", "--", ".", ":!figures").returncode
+    except OSError:
+        return "unknown"
+    if head.returncode:
+        return "unknown"
+    return head.stdout.strip() + ("-dirty" if changed else "")
 
 
 def record_of(cell: Cell) -> Record:

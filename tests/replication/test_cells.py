@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import subprocess
 import time
 
 import pandas as pd
@@ -70,6 +71,24 @@ def test_the_record_names_commit_and_code():
     assert record["code"] == store.code_digest(MODULE)[:12]
     assert record["commit"] == cells.commit()
     assert record["seconds"] >= 0
+
+
+def test_tables_that_a_sitting_writes_do_not_make_its_commit_dirty(tmp_path, monkeypatch):
+    monkeypatch.setattr(cells, "project_root", lambda: tmp_path)
+    assert cells.commit() == "unknown"  # no checkout
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for name in ("figures/t.csv", "code.py"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("1\n")
+    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "first"]):
+        subprocess.run(["git", "-C", tmp_path, *command], check=True)
+    clean = cells.commit()
+    assert len(clean) == 12
+    (tmp_path / "figures/t.csv").write_text("2\n")
+    assert cells.commit() == clean
+    (tmp_path / "code.py").write_text("2\n")
+    assert cells.commit() == clean + "-dirty"
 
 
 def test_what_is_left_is_estimated_from_what_was_measured():
